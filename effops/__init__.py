@@ -1,0 +1,29 @@
+"""effops: fused kernels that make the MobileNet and EfficientNet families fast in PyTorch."""
+
+import re as _re
+
+import torch as _torch
+
+__version__ = "0.1.0"
+
+_found = tuple(int(part) for part in _re.findall(r"\d+", _torch.__version__)[:2])
+if _found < (2, 11):
+    raise ImportError(
+        f"effops needs torch 2.11 or newer, found {_torch.__version__}. Upgrade it: pip install --upgrade 'torch>=2.11'"
+    )
+
+from . import ops  # noqa: E402 - after the version check, so that an old torch gives the readable message
+from .errors import ArgumentError, BackendError, CheckpointError, EffopsError  # noqa: E402
+from .ops.backends import backend  # noqa: E402
+from .ops.functional import explain  # noqa: E402
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "CheckpointError",
+    "EffopsError",
+    "__version__",
+    "backend",
+    "explain",
+    "ops",
+]

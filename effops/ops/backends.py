@@ -1,0 +1,197 @@
+"""Which backend runs a call, and why: the same conditions choose, explain and refuse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError, BackendError
+from . import extension
+from . import register as _register  # noqa: F401 - the ops must exist before the first call
+from .autograd import ByReference
+from .spec import Op, Outputs
+from .table import OPS
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to run ops.
+
+    Attributes:
+        name: what ``effops.backend`` and ``EFFOPS_BACKEND`` call it.
+        device_types: devices that it can serve; empty means all.
+        missing: why it cannot run anything here, or None.
+        refuses: why it cannot run this call, or None.
+        run: runs the call.
+    """
+
+    name: str
+    device_types: tuple[str, ...]
+    missing: Callable[[], str | None]
+    refuses: Callable[[Op, tuple], str | None]
+    run: Callable[[Op, tuple], Outputs]
+
+
+def _needs_grad(args: tuple) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+
+
+def _run_kernel(op: Op, args: tuple) -> Outputs:
+    if _needs_grad(args):
+        return ByReference.apply(op, *args)
+    return op.overload(*args)
+
+
+_CPU_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def _cpu_refuses(op: Op, args: tuple) -> str | None:
+    dtype = args[0].dtype
+    if dtype not in _CPU_DTYPES:
+        return f"the CPU kernels compute in float32 and bfloat16; got {dtype}"
+    return None
+
+
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend
+    for backend in (
+        Backend("cpu", ("cpu",), lambda: extension.load_error, _cpu_refuses, _run_kernel),
+        Backend("reference", (), lambda: None, lambda op, args: None, lambda op, args: op.reference(*args)),
+    )
+}
+
+
+def _known(name: str, source: str) -> str:
+    if name not in BACKENDS:
+        raise ArgumentError(f"{source} must be one of {', '.join(BACKENDS)}; got {name!r}")
+    return name
+
+
+# Process-wide, like torch.backends: torch.compile can guard on a module's global, not on a ContextVar.
+_environment = os.environ.get("EFFOPS_BACKEND")
+_forced: str | None = _known(_environment, "EFFOPS_BACKEND") if _environment else None
+_interceptor: Callable[[Op, tuple], object] | None = None
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Run every effops call inside on this backend, or raise :class:`effops.BackendError` saying why it cannot.
+
+    Holds for the whole process, as ``torch.backends`` flags do; the environment's ``EFFOPS_BACKEND`` sets the start.
+
+    Args:
+        name: "cpu" (C++ kernels) or "reference" (plain torch).
+    """
+    chosen = BACKENDS[_known(name, "backend")]
+    if missing := chosen.missing():
+        raise BackendError(f"backend {name!r} is not available: {missing}")
+    global _forced
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def why_not(backend: Backend, op: Op, args: tuple) -> str | None:
+    """Why this backend cannot run this call, or None when it can."""
+    device = args[0].device.type
+    if backend.device_types:
+        if device not in backend.device_types:
+            return f"it serves {', '.join(backend.device_types)}; the tensors are on {device}"
+        if backend.name not in op.backends.get(device, ()):
+            return f"it has no kernel for {op.name} on {device}"
+    return backend.missing() or backend.refuses(op, args)
+
+
+def choose(op: Op, args: tuple) -> Backend:
+    """The forced backend if one is forced (BackendError when it cannot), else the first that can."""
+    if _forced is not None:
+        chosen = BACKENDS[_forced]
+        if reason := why_not(chosen, op, args):
+            raise BackendError(
+                f"backend {_forced!r} was asked for and cannot run {op.name}: {reason}. "
+                "Leave the choice to effops by not asking for a backend"
+            )
+        return chosen
+    for name in op.backends.get(args[0].device.type, ()):
+        if why_not(BACKENDS[name], op, args) is None:
+            return BACKENDS[name]
+    return BACKENDS["reference"]
+
+
+def run(op: Op, args: tuple) -> Outputs:
+    """Run an op on checked schema arguments."""
+    if _interceptor is not None:
+        return _interceptor(op, args)
+    return choose(op, args).run(op, args)
+
+
+def intercept(function: Callable, *args: object, **kwargs: object) -> tuple[Op, tuple]:
+    """Call a public op and hand back what it was about to run instead of running it."""
+    global _interceptor
+    _interceptor = lambda op, schema_args: (op, schema_args)  # noqa: E731
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _interceptor = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would run a call, and for every backend why or why not."""
+
+    op: str
+    backend: str
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.op}: runs on {self.backend}"]
+        return "\n".join(lines + [f"  {name}: {reason}" for name, reason in self.reasons.items()])
+
+
+def explain(op: Op, args: tuple) -> Explanation:
+    """What would run this call, without running it."""
+    reasons = {name: why_not(candidate, op, args) for name, candidate in BACKENDS.items()}
+    chosen = choose(op, args).name
+    texts = {}
+    for name, reason in reasons.items():
+        if reason is not None:
+            texts[name] = reason
+        elif name == chosen:
+            texts[name] = "asked for" if name == _forced else "chosen: the first that can run the call"
+        else:
+            texts[name] = "could run it"
+    return Explanation(op.name, chosen, texts)
+
+
+@dataclass(frozen=True)
+class OpReport:
+    """For ``effops doctor``: who serves an op on a device, and why the others do not."""
+
+    op: str
+    device: str
+    backend: str
+    reasons: dict[str, str]
+
+
+def report() -> list[OpReport]:
+    """One row an op and device type that this machine has."""
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    rows = []
+    for op in OPS.values():
+        for device in devices:
+            reasons = {}
+            for candidate in BACKENDS.values():
+                if candidate.device_types and candidate.name not in op.backends.get(device, ()):
+                    reasons[candidate.name] = f"has no kernel for {device}"
+                else:
+                    reasons[candidate.name] = candidate.missing() or "available"
+            served = next(name for name, reason in reasons.items() if reason == "available")
+            rows.append(OpReport(op.name, device, served, reasons))
+    return rows

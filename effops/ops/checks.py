@@ -1,0 +1,263 @@
+"""Validation of what users pass: each check returns the schema's arguments or raises an ArgumentError that teaches.
+
+The kernels trust these checks; only what would corrupt memory is checked again below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from .shape import output_size
+from .spec import ACTIVATIONS, GATES, SAME
+
+_ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+_GATE_CODES = {name: code for code, name in enumerate(GATES)}
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _code(codes: dict[str, int], argument: str, value: Any) -> int:
+    try:
+        return codes[value]
+    except (KeyError, TypeError):
+        raise ArgumentError(f"{argument} must be one of {', '.join(codes)}; got {value!r}") from None
+
+
+def activation_code(act: str) -> int:
+    """Code of an activation's name."""
+    return _code(_ACTIVATION_CODES, "act", act)
+
+
+def gate_code(gate: str) -> int:
+    """Code of a gate function's name."""
+    return _code(_GATE_CODES, "gate", gate)
+
+
+def _pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else value
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(v, int) for v in pair)):
+        raise ArgumentError(f"{argument} must be an int or a pair (height, width) of ints; got {value!r}")
+    if pair[0] < least or pair[1] < least:
+        raise ArgumentError(f"{argument} must be at least {least}; got {value!r}")
+    return pair[0], pair[1]
+
+
+def _padding(value: int | str | Sequence[int]) -> tuple[int, int]:
+    if isinstance(value, str):
+        if value != "same":
+            raise ArgumentError(
+                f"padding must be an int, a pair of ints or 'same' (TensorFlow's SAME); got {value!r}"
+            )
+        return SAME, SAME
+    return _pair("padding", value, 0)
+
+
+def image(x: Tensor, argument: str = "x") -> None:
+    """Require a floating NCHW tensor."""
+    if not isinstance(x, Tensor):
+        raise ArgumentError(f"{argument} must be a torch.Tensor; got {type(x).__name__}")
+    if x.dim() != 4:
+        raise ArgumentError(
+            f"{argument} must have 4 dimensions (N, C, H, W); got shape {_shape(x)}. "
+            "A single image needs a batch dimension: x.unsqueeze(0)"
+        )
+    _floating(x, argument)
+
+
+def _floating(x: Tensor, argument: str) -> None:
+    if not x.is_floating_point():
+        raise ArgumentError(
+            f"{argument} must be float32, float16, bfloat16 or float64; got {x.dtype}. Convert it first: {argument}.float()"
+        )
+
+
+def _beside(
+    tensor: Tensor, argument: str, x: Tensor, dtypes: tuple[torch.dtype, ...], owner: str = "x"
+) -> None:
+    """Require a tensor on x's device with one of these dtypes."""
+    if not isinstance(tensor, Tensor):
+        raise ArgumentError(f"{argument} must be a torch.Tensor; got {type(tensor).__name__}")
+    if tensor.device != x.device:
+        raise ArgumentError(
+            f"{argument} must be on the device of {owner} ({x.device}); got {tensor.device}. "
+            f"Move one of them with .to({str(x.device)!r})"
+        )
+    if tensor.dtype not in dtypes:
+        expected = " or ".join(str(d) for d in dtypes)
+        raise ArgumentError(
+            f"{argument} must be {expected} beside {owner} of {x.dtype}; got {tensor.dtype}. Convert it with .to()"
+        )
+
+
+def _vector(bias: Tensor | None, argument: str, size: int, x: Tensor) -> None:
+    """A bias may stay in float32 beside low-precision activations: it is added to the float32 accumulator."""
+    if bias is None:
+        return
+    _beside(
+        bias,
+        argument,
+        x,
+        (x.dtype,) if x.dtype in (torch.float32, torch.float64) else (x.dtype, torch.float32),
+    )
+    if bias.dim() != 1 or bias.shape[0] != size:
+        raise ArgumentError(
+            f"{argument} must have shape ({size},), one value an output channel; got {_shape(bias)}"
+        )
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | str | Sequence[int],
+    dilation: int | Sequence[int],
+    act: str,
+    *,
+    depthwise: bool,
+) -> tuple:
+    """Arguments of conv_act and depthwise_conv_act."""
+    image(x)
+    _beside(weight, "weight", x, (x.dtype,))
+    channels = x.shape[1]
+    per_filter = 1 if depthwise else channels
+    if weight.dim() != 4 or weight.shape[1] != per_filter or (depthwise and weight.shape[0] != channels):
+        expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
+        raise ArgumentError(
+            f"weight must have shape {expected} for x with {channels} channels; got {_shape(weight)}"
+        )
+    _vector(bias, "bias", weight.shape[0], x)
+    stride, dilation, padding = _pair("stride", stride, 1), _pair("dilation", dilation, 1), _padding(padding)
+    for axis in (0, 1):
+        size, kernel = x.shape[2 + axis], weight.shape[2 + axis]
+        if kernel < 1 or output_size(size, kernel, stride[axis], padding[axis], dilation[axis]) < 1:
+            name = ("height", "width")[axis]
+            raise ArgumentError(
+                f"the output would be empty: x has {name} {size}, the kernel reaches over {dilation[axis] * (kernel - 1) + 1} "
+                f"and padding adds {2 * max(padding[axis], 0)}. Give a larger input or more padding"
+            )
+    return (x, weight, bias, *stride, *padding, *dilation, activation_code(act))
+
+
+def pointwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None, act: str
+) -> tuple:
+    """Arguments of pointwise_conv_act."""
+    image(x)
+    _beside(weight, "weight", x, (x.dtype,))
+    channels = x.shape[1]
+    _matrix(weight, "weight", "out_channels", channels)
+    _vector(bias, "bias", weight.shape[0], x)
+    if gate is not None:
+        _pooled(gate, "gate", x)
+    if residual is not None:
+        _beside(residual, "residual", x, (x.dtype,))
+        expected = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
+        if residual.shape != expected:
+            raise ArgumentError(
+                f"residual must have the output's shape {tuple(expected)}; got {_shape(residual)}"
+            )
+    return x, weight, bias, gate, residual, activation_code(act)
+
+
+def _matrix(weight: Tensor, argument: str, rows: int | str, columns: int | str) -> None:
+    """Require a (rows, columns) or (rows, columns, 1, 1) weight; a name stands for any number."""
+    dims = weight.dim()
+    good = dims == 2 or (dims == 4 and weight.shape[2] == 1 and weight.shape[3] == 1)
+    for axis, expected in ((0, rows), (1, columns)):
+        good = good and (isinstance(expected, str) or weight.shape[axis] == expected)
+    if not good:
+        raise ArgumentError(
+            f"{argument} must have shape ({rows}, {columns}) or ({rows}, {columns}, 1, 1); got {_shape(weight)}"
+        )
+
+
+def _pooled(pooled: Tensor, argument: str, x: Tensor) -> None:
+    """Require one accumulated value an image and channel of x."""
+    _beside(pooled, argument, x, (torch.float64 if x.dtype == torch.float64 else torch.float32,))
+    if pooled.shape != x.shape[:2]:
+        raise ArgumentError(f"{argument} must have shape (N, C) = {tuple(x.shape[:2])}; got {_shape(pooled)}")
+
+
+def _se_weights(
+    owner: Tensor,
+    name: str,
+    channels: int,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+) -> None:
+    dtypes = (
+        (torch.float64,) if owner.dtype == torch.float64 else (torch.float32, torch.bfloat16, torch.float16)
+    )
+    for argument, tensor in (("reduce_weight", reduce_weight), ("expand_weight", expand_weight)):
+        _beside(tensor, argument, owner, dtypes, name)
+    _matrix(reduce_weight, "reduce_weight", "reduced", channels)
+    _matrix(expand_weight, "expand_weight", channels, reduce_weight.shape[0])
+    sizes = (("reduce_bias", reduce_bias, reduce_weight.shape[0]), ("expand_bias", expand_bias, channels))
+    for argument, tensor, size in sizes:
+        if tensor is None:
+            continue
+        _beside(tensor, argument, owner, dtypes, name)
+        if tensor.dim() != 1 or tensor.shape[0] != size:
+            raise ArgumentError(f"{argument} must have shape ({size},); got {_shape(tensor)}")
+
+
+def se_gate(
+    pooled: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    act: str,
+    gate: str,
+) -> tuple:
+    """Arguments of se_gate."""
+    if not isinstance(pooled, Tensor) or pooled.dim() != 2:
+        got = _shape(pooled) if isinstance(pooled, Tensor) else type(pooled).__name__
+        raise ArgumentError(
+            f"pooled must be a tensor of shape (N, C), the spatial mean of an image; got {got}"
+        )
+    if pooled.dtype not in (torch.float32, torch.float64):
+        raise ArgumentError(
+            f"pooled must be float32 (squeeze-excite is computed in float32); got {pooled.dtype}. Use pooled.float()"
+        )
+    _se_weights(pooled, "pooled", pooled.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
+    return (
+        pooled,
+        reduce_weight,
+        reduce_bias,
+        expand_weight,
+        expand_bias,
+        activation_code(act),
+        gate_code(gate),
+    )
+
+
+def squeeze_excite(
+    x: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    pooled: Tensor | None,
+    act: str,
+    gate: str,
+) -> tuple:
+    """Arguments of squeeze_excite."""
+    image(x)
+    if pooled is not None:
+        _pooled(pooled, "pooled", x)
+    elif x.shape[2] == 0 or x.shape[3] == 0:
+        raise ArgumentError(f"x must have at least one pixel to take a mean over; got shape {_shape(x)}")
+    _se_weights(x, "x", x.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
+    codes = activation_code(act), gate_code(gate)
+    return (x, reduce_weight, reduce_bias, expand_weight, expand_bias, pooled, *codes)
