@@ -1,0 +1,50 @@
+"""Finds the torch that the extension is built against, without importing it.
+
+The extension uses the LibTorch Stable ABI, so all that a build needs of torch is its headers and one library to link
+with. An isolated build (PEP 517) hides the environment's packages; the torch installed there is still the right one to
+build against, so it is looked up by path and nothing has to be downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+MINIMUM = (2, 11)
+REQUIREMENT = "torch>=2.11"
+
+
+@dataclass(frozen=True)
+class Torch:
+    """An installed torch: where it lies and which version it is."""
+
+    root: Path
+    version: str
+
+    @property
+    def is_recent_enough(self) -> bool:
+        return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) >= MINIMUM
+
+
+def _version(root: Path) -> str | None:
+    try:
+        found = re.search(r"__version__ = '([^']+)'", (root / "version.py").read_text())
+    except OSError:
+        return None
+    return found.group(1) if found else None
+
+
+def find_torch() -> Torch | None:
+    """The torch on sys.path, else the one in the environment that this Python belongs to, else None."""
+    roots = []
+    spec = importlib.util.find_spec("torch")
+    if spec is not None and spec.submodule_search_locations:
+        roots.append(Path(next(iter(spec.submodule_search_locations))))
+    roots += [Path(sysconfig.get_path(name)) / "torch" for name in ("platlib", "purelib")]
+    for root in roots:
+        if (version := _version(root)) is not None:
+            return Torch(root, version)
+    return None

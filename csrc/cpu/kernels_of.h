@@ -1,0 +1,17 @@
+// Fills the kernel table from one SIMD vector type. Included by the kernels_<isa>.cpp files alone.
+#pragma once
+
+#include "depthwise.h"
+#include "gemm.h"
+#include "panels.h"
+#include "squeeze_excite.h"
+
+namespace effops {
+
+template <class S>
+constexpr Kernels kernels_of(const char* isa) {
+  return Kernels{isa,     depthwise<S>, panel_count<S>, panel_floats<S>, pack_panels<S>,
+                 gemm<S>, se_gate<S>,   pixel_sums<S>,  scale<S>};
+}
+
+}  // namespace effops

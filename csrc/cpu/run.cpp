@@ -1,0 +1,127 @@
+#include "run.h"
+
+#include <algorithm>
+
+#include "kernels.h"
+#include "panels.h"
+#include "scratch.h"
+
+namespace effops {
+namespace {
+
+// Work below this many operations is not worth waking another thread.
+constexpr int64_t kParallelWork = 32 * 1024;
+
+template <class F>
+void parallel(const Threads& threads, int64_t units, int64_t work_per_unit, const F& f) {
+  if (units <= 0) return;
+  const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, work_per_unit));
+  if (threads.count <= 1 || units <= grain) return f(0, units);
+  auto body = [](int64_t begin, int64_t end, void* context) { (*static_cast<const F*>(context))(begin, end); };
+  threads.parallel_for(0, units, grain, body, const_cast<F*>(&f));
+}
+
+// The vector in float32: itself, or a converted copy in scratch.
+const float* as_floats(const VectorView& v, Slot slot) {
+  if (!v.data || v.dtype == DType::kFloat32) return static_cast<const float*>(v.data);
+  float* out = scratch<float>(slot, v.size);
+  const bf16* in = static_cast<const bf16*>(v.data);
+  for (int64_t i = 0; i < v.size; ++i) out[i] = widen(in[i]);
+  return out;
+}
+
+// A depthwise weight as float32 (kh, kw, c): itself, or a copy in scratch.
+const float* tap_major(const WeightView& w) {
+  if (w.dtype == DType::kFloat32 && w.stride_n == 1 && w.stride_kw == w.n && w.stride_kh == w.kw * w.n) {
+    return static_cast<const float*>(w.data);
+  }
+  float* out = scratch<float>(Slot::kWeight, w.kh * w.kw * w.n);
+  for (int64_t c = 0; c < w.n; ++c) {
+    auto put = [&](int64_t tap, auto value) { out[tap * w.n + c] = widen(value); };
+    if (w.dtype == DType::kFloat32) {
+      for_column<float>(w, c, put);
+    } else {
+      for_column<bf16>(w, c, put);
+    }
+  }
+  return out;
+}
+
+// mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never matters.
+void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
+                   const Threads& threads) {
+  parallel(threads, n, parts * c, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin; image < end; ++image) {
+      float* out = mean + image * c;
+      std::fill(out, out + c, 0.0f);
+      for (int64_t part = 0; part < parts; ++part) {
+        const float* in = sums + (image * parts + part) * c;
+        for (int64_t i = 0; i < c; ++i) out[i] += in[i];
+      }
+      for (int64_t i = 0; i < c; ++i) out[i] /= static_cast<float>(pixels);
+    }
+  });
+}
+
+}  // namespace
+
+void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
+                   const Threads& threads) {
+  const Kernels& k = kernels();
+  const ConvShape& s = params.shape;
+  params.weight = tap_major(weight);
+  params.bias = as_floats(bias, Slot::kBias);
+  params.row_sums = pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
+  parallel(threads, s.n * s.oh, s.ow * s.c * s.kh * s.kw,
+           [&](int64_t begin, int64_t end) { k.depthwise(params, begin, end); });
+  if (pooled) mean_of_parts(params.row_sums, s.n, s.oh, s.c, s.oh * s.ow, pooled, threads);
+}
+
+void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bias, const Threads& threads) {
+  const Kernels& k = kernels();
+  if (params.m == 0) return;
+  const int64_t panels = k.panel_count(params.n);
+  float* packed = scratch<float>(Slot::kPanels, k.panel_floats(params.n, params.k, params.dtype));
+  const float* bias_floats = as_floats(bias, Slot::kBias);
+  parallel(threads, panels, params.k * params.n / panels, [&](int64_t begin, int64_t end) {
+    k.pack_panels(weight, bias_floats, params.dtype, packed, begin, end);
+  });
+  params.panels = packed;
+  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut. Else rows.
+  const int64_t rows_a_thread = params.m / std::max<int64_t>(1, threads.count);
+  if (rows_a_thread < 128 && panels >= 2 * threads.count) {
+    parallel(threads, panels, params.m * params.k * params.n / panels,
+             [&](int64_t begin, int64_t end) { k.gemm(params, 0, params.m, begin, end); });
+  } else {
+    parallel(threads, params.m, params.k * params.n,
+             [&](int64_t begin, int64_t end) { k.gemm(params, begin, end, 0, panels); });
+  }
+}
+
+void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads) {
+  const Kernels& k = kernels();
+  params.reduce_weight = as_floats(weights.reduce_weight, Slot::kWeight);
+  params.reduce_bias = as_floats(weights.reduce_bias, Slot::kReduceBias);
+  params.expand_weight = as_floats(weights.expand_weight, Slot::kExpandWeight);
+  params.expand_bias = as_floats(weights.expand_bias, Slot::kExpandBias);
+  parallel(threads, params.n, 2 * params.c * params.r,
+           [&](int64_t begin, int64_t end) { k.se_gate(params, begin, end); });
+}
+
+void run_mean(const ImageParams& params, float* mean, const Threads& threads) {
+  const Kernels& k = kernels();
+  constexpr int64_t kChunk = 64;  // pixels: fixed, so that the sums do not depend on the number of threads
+  const int64_t chunks = (params.pixels + kChunk - 1) / kChunk;
+  float* sums = scratch<float>(Slot::kSums, params.n * chunks * params.c);
+  parallel(threads, params.n * chunks, kChunk * params.c,
+           [&](int64_t begin, int64_t end) { k.pixel_sums(params, kChunk, sums, begin, end); });
+  mean_of_parts(sums, params.n, chunks, params.c, params.pixels, mean, threads);
+}
+
+void run_scale(const ImageParams& params, const Threads& threads) {
+  const Kernels& k = kernels();
+  parallel(threads, params.n * params.pixels, params.c,
+           [&](int64_t begin, int64_t end) { k.scale(params, begin, end); });
+}
+
+}  // namespace effops

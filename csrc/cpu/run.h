@@ -1,0 +1,45 @@
+// Whole ops from the kernels: conversion of small operands, splitting over threads, second stages of reductions.
+#pragma once
+
+#include "../core/params.h"
+
+namespace effops {
+
+// Runs body(begin, end, context) over a partition of [begin, end) into ranges of at least `grain`, in parallel.
+// The signature is that of the stable C function behind torch's parallel_for.
+using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
+using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
+
+struct Threads {
+  ParallelFor parallel_for;
+  int64_t count;
+};
+
+// A float32 or bfloat16 vector, or none.
+struct VectorView {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  int64_t size = 0;
+};
+
+// `params.weight`, `bias` and `row_sums` are filled in here; `pooled` (n, c) receives the mean of y, or is null.
+void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
+                   const Threads& threads);
+
+// `params.panels` is filled in here.
+void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bias, const Threads& threads);
+
+struct SeWeights {
+  VectorView reduce_weight, reduce_bias, expand_weight, expand_bias;  // the weights row-major and dense
+};
+
+// The weights in `params` are filled in here.
+void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads);
+
+// mean (n, c) of x over its pixels.
+void run_mean(const ImageParams& params, float* mean, const Threads& threads);
+
+// y = x * scale.
+void run_scale(const ImageParams& params, const Threads& threads);
+
+}  // namespace effops

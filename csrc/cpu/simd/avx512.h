@@ -1,0 +1,94 @@
+// Sixteen float lanes for AVX-512 (F, BW, DQ, VL), and the tier above it that multiplies bfloat16 pairs.
+#pragma once
+
+#include "intrinsics512.h"
+
+#include "../../core/params.h"
+
+namespace effops {
+
+template <class Self>
+struct Avx512Base {
+  static constexpr int kLanes = 16;
+  static constexpr int kRegisters = 32;
+
+  __m512 v;
+
+  static Self load(const float* p) { return Self(_mm512_loadu_ps(p)); }
+  // Lanes from n on are not touched in memory; they read as zero.
+  static Self load(const float* p, int n) { return Self(_mm512_maskz_loadu_ps(first(n), p)); }
+  static Self load(const bf16* p) {
+    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Self load(const bf16* p, int n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+  void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded()); }
+  void store(bf16* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), rounded()); }
+  float sum() const { return _mm512_reduce_add_ps(v); }
+
+  friend Self operator+(Self a, Self b) { return Self(_mm512_add_ps(a.v, b.v)); }
+  friend Self operator-(Self a, Self b) { return Self(_mm512_sub_ps(a.v, b.v)); }
+  friend Self operator*(Self a, Self b) { return Self(_mm512_mul_ps(a.v, b.v)); }
+  friend Self operator/(Self a, Self b) { return Self(_mm512_div_ps(a.v, b.v)); }
+  friend Self fma(Self a, Self b, Self c) { return Self(_mm512_fmadd_ps(a.v, b.v, c.v)); }
+  friend Self vmin(Self a, Self b) { return Self(_mm512_min_ps(a.v, b.v)); }
+  friend Self vmax(Self a, Self b) { return Self(_mm512_max_ps(a.v, b.v)); }
+  friend Self vabs(Self a) { return Self(_mm512_abs_ps(a.v)); }
+  friend Self copysign(Self a, Self b) {
+    const __m512 sign = _mm512_set1_ps(-0.0f);
+    return Self(_mm512_or_ps(_mm512_andnot_ps(sign, a.v), _mm512_and_ps(sign, b.v)));
+  }
+  friend Self round_even(Self a) {
+    return Self(_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  // 2^n for integral n in [-126, 127].
+  friend Self pow2(Self n) {
+    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+    return Self(_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23)));
+  }
+
+ protected:
+  Avx512Base() = default;
+  explicit Avx512Base(__m512 x) : v(x) {}
+
+  static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  static Self widen(__m256i half) {
+    return Self(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)));
+  }
+  // Round to nearest even; a NaN stays a quiet NaN.
+  __m256i rounded() const {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(up, nan, quiet), 16));
+  }
+};
+
+struct Avx512 : Avx512Base<Avx512> {
+  static constexpr bool kBf16Dot = false;
+  Avx512() = default;
+  explicit Avx512(__m512 x) : Avx512Base(x) {}
+  explicit Avx512(float f) : Avx512Base(_mm512_set1_ps(f)) {}
+};
+
+#if defined(EFFOPS_BF16_DOT)
+struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
+  static constexpr bool kBf16Dot = true;
+  Avx512Bf16() = default;
+  explicit Avx512Bf16(__m512 x) : Avx512Base(x) {}
+  explicit Avx512Bf16(float f) : Avx512Base(_mm512_set1_ps(f)) {}
+
+  // acc[i] += a0 b[2i] + a1 b[2i + 1]: a points at two consecutive values, b at 32.
+  static Avx512Bf16 dot_pair(const bf16* a, const bf16* b, Avx512Bf16 acc) {
+    int32_t pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    const __m512i columns = _mm512_loadu_si512(b);
+    return Avx512Bf16(_mm512_dpbf16_ps(acc.v, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)columns));
+  }
+};
+#endif
+
+}  // namespace effops
