@@ -1,0 +1,38 @@
+"""All networks by name, and the search for a name."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from effops.errors import ArgumentError
+
+from . import efficientnet, efficientnet_lite, mobilenetv2, mobilenetv3
+from .arch import Arch
+
+FAMILIES = (efficientnet, efficientnet_lite, mobilenetv2, mobilenetv3)
+
+ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.rows()}
+
+
+def find_arch(name: str) -> Arch:
+    """The row with this name.
+
+    Raises:
+        ArgumentError: no such name; the message suggests near ones.
+    """
+    if name not in ARCHS:
+        near = get_close_matches(name, ARCHS, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else "effops.list_models() lists all names."
+        raise ArgumentError(f"unknown model {name!r}; {hint}")
+    return ARCHS[name]
+
+
+def list_archs(glob: str = "*") -> list[str]:
+    """Names that match a shell-style pattern such as ``"*efficientnet_b?"``, sorted."""
+    return sorted(name for name in ARCHS if fnmatchcase(name, glob))
+
+
+def find_port(arch: Arch, port: str) -> Arch | None:
+    """The row with the same layers that fits the weights trained in ``port``, None when there is none."""
+    return next((row for row in ARCHS.values() if row.port == port and row.same_layers(arch)), None)

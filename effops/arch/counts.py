@@ -1,0 +1,130 @@
+"""Analytic counts of a network: parameters, multiply-accumulates, convolution outputs.
+
+Exact integers, without building anything. A multiply-accumulate counts once; convolutions and the classifier
+count, elementwise work does not. "Activations" are the output elements of the convolutions and the classifier
+for a batch of one, without those inside squeeze-excite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from effops.errors import ArgumentError
+
+from .arch import Arch
+from .blocks import Conv
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of a part of a network; parts add up.
+
+    Attributes:
+        params: trainable parameters.
+        bn_stats: elements of the running means and variances.
+        activations: output elements of convolutions and classifier.
+        dw_macs: the part of ``macs`` in depthwise convolutions.
+    """
+
+    params: int = 0
+    bn_stats: int = 0
+    macs: int = 0
+    activations: int = 0
+    dw_macs: int = 0
+
+    @property
+    def params_with_bn_stats(self) -> int:
+        return self.params + self.bn_stats
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.params + other.params,
+            self.bn_stats + other.bn_stats,
+            self.macs + other.macs,
+            self.activations + other.activations,
+            self.dw_macs + other.dw_macs,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a network: the stem, a stage, or the head.
+
+    Attributes:
+        name: module path: "stem", "blocks.0", ..., "head".
+        depth: number of blocks.
+        in_size, out_size: sides of the feature map in pixels.
+    """
+
+    name: str
+    depth: int
+    in_channels: int
+    out_channels: int
+    in_size: int
+    out_size: int
+    counts: Counts
+
+
+def parts(
+    arch: Arch, *, resolution: int | None = None, num_classes: int = 1000, in_chans: int = 3
+) -> list[Part]:
+    """Count a network part by part, for a square input of side ``resolution`` (the network's own by default).
+
+    Raises:
+        ArgumentError: a resolution below 1, a negative number of classes, or less than one input channel.
+    """
+    size = arch.resolution if resolution is None else resolution
+    if size < 1:
+        raise ArgumentError(f"resolution must be at least 1 pixel, got {size}")
+    if num_classes < 0:
+        raise ArgumentError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
+    if in_chans < 1:
+        raise ArgumentError(f"in_chans must be at least 1, got {in_chans}")
+    stem = arch.stem_conv(in_chans)
+    counts, out_size = _count([stem], size, arch)
+    found = [Part("stem", 1, in_chans, stem.out_channels, size, out_size, counts)]
+    for index, stage in enumerate(arch.stages):
+        in_size, counts = out_size, Counts()
+        for block in stage:
+            block_counts, out_size = _count(block.convs(), out_size, arch)
+            counts += block_counts
+        name = f"blocks.{index}"
+        found.append(
+            Part(name, len(stage), stage[0].in_channels, stage[-1].out_channels, in_size, out_size, counts)
+        )
+    counts, _ = _count([arch.head_conv()], 1 if arch.head.pooled else out_size, arch)
+    width = arch.head.channels
+    classifier = Counts(params=(width + 1) * num_classes, macs=width * num_classes, activations=num_classes)
+    found.append(Part("head", 1, arch.trunk_channels, num_classes or width, out_size, 1, counts + classifier))
+    return found
+
+
+def total(parts_of_network: Iterable[Part]) -> Counts:
+    return sum((part.counts for part in parts_of_network), Counts())
+
+
+def _count(convs: Iterable[Conv], size: int, arch: Arch) -> tuple[Counts, int]:
+    """Counts of convolutions that follow each other, and the side of the map that leaves them."""
+    counts = Counts()
+    for conv in convs:
+        if not conv.gating:
+            size = _output_size(size, conv, arch)
+        pixels = 1 if conv.gating else size * size
+        weights = conv.out_channels * conv.in_channels // conv.groups * conv.kernel_size**2
+        norm = 2 * conv.out_channels if conv.bn else 0
+        counts += Counts(
+            params=weights + norm + (conv.out_channels if conv.bias else 0),
+            bn_stats=norm,
+            macs=weights * pixels,
+            activations=0 if conv.gating else conv.out_channels * pixels,
+            dw_macs=weights * pixels if conv.depthwise else 0,
+        )
+    return counts, size
+
+
+def _output_size(size: int, conv: Conv, arch: Arch) -> int:
+    if arch.padding == "same":
+        return -(-size // conv.stride)
+    padding = (conv.kernel_size - 1) // 2
+    return (size + 2 * padding - conv.kernel_size) // conv.stride + 1

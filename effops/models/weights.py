@@ -1,0 +1,206 @@
+"""Checkpoints into models and back: right tensors, right model, or an error that tells which it would be."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from effops.arch import ARCHS, Arch, find_port
+from effops.errors import ArgumentError, CheckpointError
+
+from .checkpoint import read_state_dict
+from .keymaps import SPELLINGS, Spelling, find_spelling
+from .network import Network
+
+_SHOWN = 4
+
+
+def load_checkpoint(network: Network, path: str | os.PathLike[str]) -> None:
+    """Load a checkpoint in any known spelling; every tensor of the model must be in it, and nothing else.
+
+    A stem for 3 channels is adapted to the model's ``in_chans``; a classifier is left out when the model has
+    none.
+
+    Raises:
+        CheckpointError: the file cannot be read, belongs to another model, or was trained with another
+            padding or batch norm eps than the model has. Its message names the file, what differs and the
+            remedy.
+    """
+    state_dict = read_state_dict(path)
+    try:
+        network.load_state_dict(translate(network, state_dict))
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r}: {error}") from None
+
+
+def translate(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A foreign state_dict under our keys, complete and with the shapes of ``network``.
+
+    Raises:
+        CheckpointError: as :func:`load_checkpoint`, without the name of a file.
+    """
+    arch = network.arch
+    spelling = find_spelling(state_dict)
+    if spelling is None:
+        signs = ", ".join(f"{known.sign!r} ({known.name})" for known in SPELLINGS.values())
+        raise CheckpointError(
+            f"its keys are in no known spelling: they begin {_some(state_dict)}; expected one of {signs}. "
+            "Rename the keys to those of create_model(...).state_dict()"
+        )
+    expected = dict(network.state_dict())
+    if arch.family in spelling.families:
+        table = spelling.keys(arch)
+        found = {table[key]: value for key, value in state_dict.items() if key in table}
+        foreign = [key for key in state_dict if key not in table]
+    else:
+        found, foreign = {}, list(state_dict)
+    if not network.num_classes:
+        found = {key: value for key, value in found.items() if not key.startswith("classifier.")}
+    _fill_counters(found, expected)
+    missing = [key for key in expected if key not in found]
+    if missing or foreign:
+        raise CheckpointError(_another_model(arch, spelling, state_dict, missing, foreign))
+    found = {key: _fit(key, value, expected[key]) for key, value in found.items()}
+    _check_shapes(network, spelling, state_dict, found, expected)
+    _check_port(arch, spelling)
+    return found
+
+
+def export_state_dict(network: Network, spelling: str) -> dict[str, Tensor]:
+    """The model's state_dict in another spelling, to be loaded where that is expected.
+
+    Args:
+        spelling: "timm", "torchvision" or "lukemelas".
+
+    Raises:
+        ArgumentError: an unknown spelling, or one that does not exist for this family.
+    """
+    known = SPELLINGS.get(spelling)
+    if known is None or network.arch.family not in known.families:
+        possible = [name for name, entry in SPELLINGS.items() if network.arch.family in entry.families]
+        raise ArgumentError(
+            f"spelling must be one of {', '.join(possible)} for {network.arch.name}; got {spelling!r}"
+        )
+    ours = network.state_dict()
+    exported = {key: ours[our_key] for key, our_key in known.keys(network.arch).items() if our_key in ours}
+    if spelling == "torchvision" and network.arch.head.pooled:
+        exported["classifier.0.weight"] = exported["classifier.0.weight"].flatten(1)
+    return exported
+
+
+def _fill_counters(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Checkpoints from before torch 0.4.1 have no batch counters, which no result depends on."""
+    for key, value in expected.items():
+        if key.endswith(".num_batches_tracked"):
+            found.setdefault(key, torch.zeros_like(value, device="cpu"))
+
+
+def _fit(key: str, value: Tensor, expected: Tensor) -> Tensor:
+    """Give a linear weight the axes of a 1 x 1 convolution, and a 3-channel stem the model's channels."""
+    if value.dim() == 2 and expected.dim() == 4:
+        value = value[:, :, None, None]
+    if key == "conv_stem.weight" and value.dim() == 4 and value.shape[1] == 3 != expected.shape[1]:
+        value = _adapt_stem(value, expected.shape[1])
+    return value
+
+
+def _adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
+    """Repeat the RGB filters over the channels, scaled so that a grey image gives what it gave before.
+
+    One channel gets their sum.
+    """
+    if in_chans == 1:
+        return weight.sum(dim=1, keepdim=True)
+    repeated = weight.repeat(1, math.ceil(in_chans / 3), 1, 1)[:, :in_chans]
+    return repeated * (3 / in_chans)
+
+
+def _check_shapes(
+    network: Network,
+    spelling: Spelling,
+    state_dict: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+) -> None:
+    differing = [key for key, value in found.items() if value.shape != expected[key].shape]
+    if not differing:
+        return
+    listed = "; ".join(
+        f"{key} has {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in differing[:_SHOWN]
+    )
+    more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+    if all(key.startswith("classifier.") for key in differing):
+        classes = found["classifier.weight"].shape[0]
+        raise CheckpointError(
+            f"it has {classes} classes, the model {network.num_classes} ({listed}). Create the model with "
+            f"num_classes={classes}; to train a new classifier, call reset_classifier({network.num_classes}) "
+            "after loading"
+        )
+    raise CheckpointError(
+        f"the shapes are not those of {network.arch.name}: {listed}{more}. {_advice(spelling, state_dict)}"
+    )
+
+
+def _check_port(arch: Arch, spelling: Spelling) -> None:
+    """Refuse weights that would load and give wrong answers."""
+    if spelling.port is None:
+        return
+    fitting = find_port(arch, spelling.port)
+    if fitting is None:
+        raise CheckpointError(
+            f"its keys are in the {spelling.name} spelling, trained in {spelling.port}, and no {spelling.port} "
+            f"twin of {arch.name} tells which padding and batch norm eps they need. Rename the keys to those of "
+            f"{arch.name} if its {arch.padding} padding and eps {arch.bn_eps:g} are right"
+        )
+    if (fitting.padding, fitting.bn_eps) != (arch.padding, arch.bn_eps):
+        raise CheckpointError(
+            f"its keys are in the {spelling.name} spelling, whose weights were trained with {fitting.padding} "
+            f"padding and batch norm eps {fitting.bn_eps:g}; {arch.name} has {arch.padding} padding and eps "
+            f"{arch.bn_eps:g} and would give wrong answers. Create {fitting.name!r} instead"
+        )
+
+
+def _another_model(
+    arch: Arch, spelling: Spelling, state_dict: Mapping[str, Tensor], missing: list[str], foreign: list[str]
+) -> str:
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} tensors of the model are not in it ({_some(missing)})")
+    if foreign:
+        parts.append(f"{len(foreign)} of its tensors are not in the model ({_some(foreign)})")
+    return f"it is not a checkpoint of {arch.name}: {' and '.join(parts)}. {_advice(spelling, state_dict)}"
+
+
+def _advice(spelling: Spelling, state_dict: Mapping[str, Tensor]) -> str:
+    fitting = [arch.name for arch in ARCHS.values() if _fits(arch, spelling, state_dict)]
+    if not fitting:
+        return "No model that effops knows has these tensors; check that it is the right file"
+    return f"It fits {' or '.join(fitting)}; create that model"
+
+
+def _fits(arch: Arch, spelling: Spelling, state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the checkpoint has this network's convolutions, and no others."""
+    if arch.family not in spelling.families:
+        return False
+    if spelling.port not in (None, arch.port):
+        return False
+    keys = spelling.keys(arch)
+    if any(key not in keys for key in state_dict):
+        return False
+    foreign = {ours: key for key, ours in keys.items()}
+    for conv in arch.convs():
+        weight = state_dict.get(foreign[f"{conv.name}.weight"])
+        shape = (conv.out_channels, conv.in_channels // conv.groups, conv.kernel_size, conv.kernel_size)
+        if weight is None or (*weight.shape, 1, 1)[:4] != shape:
+            return False
+    return True
+
+
+def _some(keys: Mapping[str, Tensor] | list[str]) -> str:
+    names = list(keys)
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

