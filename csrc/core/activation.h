@@ -1,7 +1,8 @@
 // One functor per activation and gate, over any value type V: float on host and device, or a SIMD vector.
 //
 // V needs + - * /, construction from float, and the functions fma, vmin, vmax, vabs, round_even, pow2 and
-// copysign. vmin(a, b) and vmax(a, b) return b when a comparison is unordered, so keep x second to let NaN through.
+// copysign. vmin(a, b) and vmax(a, b) return b when a comparison is unordered, so keep x second to let NaN
+// through.
 #pragma once
 
 #include "params.h"
@@ -32,18 +33,19 @@ EFFOPS_HD inline V exp_approx(V x) {
   return p * pow2(n);
 }
 
-// erf(x), absolute error about 6e-8: 1 - P(t) exp(-x^2) with t = 1 / (1 + 0.35 |x|); P is a minimax fit of degree 7.
+// erf(x), absolute error about 3e-7: 1 - P(t) exp(-x^2) with t = 1 / (1 + |x| / 2); P is a minimax fit of
+// degree 7.
 template <class V>
 EFFOPS_HD inline V erf_approx(V x) {
   const V z = vabs(x);
-  const V t = V(1.0f) / fma(V(0.35f), z, V(1.0f));
-  V p = V(-0.19663539f);
-  p = fma(p, t, V(0.76607604f));
-  p = fma(p, t, V(-0.66851935f));
-  p = fma(p, t, V(0.67225914f));
-  p = fma(p, t, V(-0.0015533f));
-  p = fma(p, t, V(0.23377876f));
-  p = fma(p, t, V(0.19459412f));
+  const V t = V(1.0f) / fma(V(0.5f), z, V(1.0f));
+  V p = V(0.05883813f);
+  p = fma(p, t, V(-0.2184162f));
+  p = fma(p, t, V(0.12253904f));
+  p = fma(p, t, V(0.30729379f));
+  p = fma(p, t, V(0.13107536f));
+  p = fma(p, t, V(0.32162521f));
+  p = fma(p, t, V(0.27704468f));
   return copysign(V(1.0f) - p * t * exp_approx(V(0.0f) - z * z), x);
 }
 
@@ -111,20 +113,28 @@ struct Sigmoid {
 template <class F>
 EFFOPS_HD inline void with_activation(Act act, F&& f) {
   switch (act) {
-    case Act::kIdentity: return f(Identity{});
-    case Act::kRelu: return f(Relu{});
-    case Act::kRelu6: return f(Relu6{});
-    case Act::kSilu: return f(Silu{});
-    case Act::kHardswish: return f(Hardswish{});
-    case Act::kGelu: return f(Gelu{});
+    case Act::kIdentity:
+      return f(Identity{});
+    case Act::kRelu:
+      return f(Relu{});
+    case Act::kRelu6:
+      return f(Relu6{});
+    case Act::kSilu:
+      return f(Silu{});
+    case Act::kHardswish:
+      return f(Hardswish{});
+    case Act::kGelu:
+      return f(Gelu{});
   }
 }
 
 template <class F>
 EFFOPS_HD inline void with_gate(Gate gate, F&& f) {
   switch (gate) {
-    case Gate::kSigmoid: return f(Sigmoid{});
-    case Gate::kHardsigmoid: return f(Hardsigmoid{});
+    case Gate::kSigmoid:
+      return f(Sigmoid{});
+    case Gate::kHardsigmoid:
+      return f(Hardsigmoid{});
   }
 }
 

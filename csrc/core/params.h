@@ -18,11 +18,11 @@ struct bf16 {
 
 // A convolution over NHWC images. Weights, bias and partial sums are float32 whatever dtype the images have.
 struct ConvShape {
-  int64_t n, c, h, w;           // input
-  int64_t oc, oh, ow;           // output
-  int64_t kh, kw;               // kernel
+  int64_t n, c, h, w;  // input
+  int64_t oc, oh, ow;  // output
+  int64_t kh, kw;      // kernel
   int64_t stride_h, stride_w;
-  int64_t pad_top, pad_left;    // zeros before; zeros after follow from the output size
+  int64_t pad_top, pad_left;  // zeros before; zeros after follow from the output size
   int64_t dilation_h, dilation_w;
 };
 
@@ -30,11 +30,11 @@ struct DepthwiseParams {
   ConvShape shape;
   DType dtype;
   Act act;
-  const void* x;         // (n, h, w, c)
-  const float* weight;   // (kh, kw, c)
-  const float* bias;     // (c) or null
-  void* y;               // (n, oh, ow, c)
-  float* row_sums;       // (n * oh, c) sums of y over each output row, or null
+  const void* x;        // (n, h, w, c)
+  const float* weight;  // (kh, kw, c)
+  const float* bias;    // (c) or null
+  void* y;              // (n, oh, ow, c)
+  float* row_sums;      // (n * oh, c) sums of y over each output row, or null
 };
 
 // y = act(A B + bias) + residual, where row m of A is made from x: a pixel, a gated pixel, or a patch.
@@ -47,9 +47,9 @@ struct GemmParams {
   int64_t rows_per_image;  // rows of A that share one row of gate
   const ConvShape* conv;   // A is patches of x: (kh, kw, c) a row; null when A is x itself
   int64_t x_stride_n, x_stride_h, x_stride_w, x_stride_c;  // of x, in elements; read only with conv
-  const float* panels;     // weights and bias packed by pack_panels
-  const void* residual;    // (m, n) or null
-  void* y;                 // (m, n)
+  const float* panels;                                     // weights and bias packed by pack_panels
+  const void* residual;                                    // (m, n) or null
+  void* y;                                                 // (m, n)
 };
 
 // A weight of any strides, seen as (n, k) with k = (kh, kw, c).

@@ -1,7 +1,8 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
-// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of channels
-// the seven accumulators and one kernel row's weights stay in registers, and each input is loaded once a kernel row.
+// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of
+// channels the seven accumulators and one kernel row's weights stay in registers, and each input is loaded
+// once a kernel row.
 #pragma once
 
 #include <algorithm>
@@ -42,7 +43,8 @@ inline S load_bias(const float* bias, int64_t c, int lanes) {
 }
 
 template <class S, class T, int Columns>
-inline void finish_tile(S (&acc)[Columns], const DepthwiseParams& p, T* y, float* sums, int columns, int lanes) {
+inline void finish_tile(S (&acc)[Columns], const DepthwiseParams& p, T* y, float* sums, int columns,
+                        int lanes) {
   with_activation(p.act, [&](auto f) __attribute__((always_inline)) {
 #pragma GCC unroll 8
     for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i]);
@@ -70,9 +72,11 @@ inline void finish_tile(S (&acc)[Columns], const DepthwiseParams& p, T* y, float
   }
 }
 
-// One tile for one vector of channels. Edge tiles may hang over the image or the output row; Tail has fewer channels.
+// One tile for one vector of channels. Edge tiles may hang over the image or the output row; Tail has fewer
+// channels.
 template <class S, class T, int K, int Stride, bool Edge, bool Tail>
-inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c, int columns, int tail_lanes) {
+inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c, int columns,
+                           int tail_lanes) {
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   const DepthwiseParams& p = row.p;
   const ConvShape& s = p.shape;
@@ -161,13 +165,20 @@ void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1) {
   const bool fixed = s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1;
   const int64_t kernel = fixed ? s.kw * 10 + s.stride_w : 0;
   switch (kernel) {
-    case 31: return depthwise_rows_fixed<S, T, 3, 1>(p, row0, row1);
-    case 32: return depthwise_rows_fixed<S, T, 3, 2>(p, row0, row1);
-    case 51: return depthwise_rows_fixed<S, T, 5, 1>(p, row0, row1);
-    case 52: return depthwise_rows_fixed<S, T, 5, 2>(p, row0, row1);
-    case 71: return depthwise_rows_fixed<S, T, 7, 1>(p, row0, row1);
-    case 72: return depthwise_rows_fixed<S, T, 7, 2>(p, row0, row1);
-    default: return depthwise_rows_general<S, T>(p, row0, row1);
+    case 31:
+      return depthwise_rows_fixed<S, T, 3, 1>(p, row0, row1);
+    case 32:
+      return depthwise_rows_fixed<S, T, 3, 2>(p, row0, row1);
+    case 51:
+      return depthwise_rows_fixed<S, T, 5, 1>(p, row0, row1);
+    case 52:
+      return depthwise_rows_fixed<S, T, 5, 2>(p, row0, row1);
+    case 71:
+      return depthwise_rows_fixed<S, T, 7, 1>(p, row0, row1);
+    case 72:
+      return depthwise_rows_fixed<S, T, 7, 2>(p, row0, row1);
+    default:
+      return depthwise_rows_general<S, T>(p, row0, row1);
   }
 }
 

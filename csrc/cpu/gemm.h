@@ -1,8 +1,8 @@
 // Matrix product with a prologue on A and an epilogue on the result: y = act(A B + bias) + residual.
 //
-// A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows. Where A is not
-// the image itself (a gate, bfloat16 without pair products, patches of a dense convolution) a block of rows is made in
-// scratch first, small enough to stay in the L2 cache while the panels pass over it.
+// A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows. Where
+// A is not the image itself (a gate, bfloat16 without pair products, patches of a dense convolution) a block
+// of rows is made in scratch first, small enough to stay in the L2 cache while the panels pass over it.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ constexpr int64_t kBlockBytes = 192 * 1024;
 // Length of the chains that a long k is summed in.
 constexpr int64_t kChunk = 128;
 
-// acc += A B over `steps` steps of k, front to back; a step is one k, or two where pairs of bfloat16 are multiplied.
+// acc += A B over `steps` steps of k, front to back; a step is one k, or two where pairs of bfloat16 are
+// multiplied.
 template <class S, class A, int R, int V>
 inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps, S (&acc)[R][V]) {
   constexpr int kWidth = V * S::kLanes;
@@ -31,7 +32,8 @@ inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps,
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[r][v] = S::dot_pair(a + r * lda + 2 * i, b + 2 * v * S::kLanes, acc[r][v]);
+        for (int v = 0; v < V; ++v)
+          acc[r][v] = S::dot_pair(a + r * lda + 2 * i, b + 2 * v * S::kLanes, acc[r][v]);
       }
     } else {
       S b[V];
@@ -47,38 +49,32 @@ inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps,
   }
 }
 
-// acc = bias + A B. A long k is summed in chunks and the chunks' sums are added up: the rounding error of one long chain
-// would be several times that of a blocked matrix product.
+// acc = bias + A B. A long k is summed in chunks and the chunks' sums are added up: the rounding error of one
+// long chain would be several times that of a blocked matrix product.
 template <class S, class A, int R, int V>
 inline void accumulate(const A* a, int64_t lda, const float* panel, int64_t k, S (&acc)[R][V]) {
   constexpr int kWidth = V * S::kLanes;
   constexpr int64_t kStep = std::is_same_v<A, bf16> ? 2 : 1;
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) {
-    const S bias = S::load(panel + v * S::kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) acc[r][v] = bias;
-  }
+  const float* bias = panel;
   panel += kWidth;
-  int64_t steps = (k + kStep - 1) / kStep;
-  int64_t chunk = std::min(steps, kChunk / kStep);
-  multiply(a, lda, panel, chunk, acc);
-  while ((steps -= chunk) > 0) {
-    a += chunk * kStep;
-    panel += chunk * kWidth;
-    chunk = std::min(steps, kChunk / kStep);
+  const int64_t steps = (k + kStep - 1) / kStep;
+  for (int64_t done = 0; done < steps;) {
+    const int64_t chunk = std::min(steps - done, kChunk / kStep);
+    // A local array, whose address nobody takes: the compiler keeps it in registers.
     S sum[R][V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const S start = done == 0 ? S::load(bias + v * S::kLanes) : S(0.0f);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r][v] = start;
+    }
+    multiply(a + done * kStep, lda, panel + done * kWidth, chunk, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v] = S(0.0f);
+      for (int v = 0; v < V; ++v) acc[r][v] = done == 0 ? sum[r][v] : acc[r][v] + sum[r][v];
     }
-    multiply(a, lda, panel, chunk, sum);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = acc[r][v] + sum[r][v];
-    }
+    done += chunk;
   }
 }
 
@@ -115,9 +111,11 @@ void gemm_tile(const GemmParams& p, const A* a, int64_t lda, const float* panel,
   finish<S, T, R, V>(acc, p, m, n, p.n - n);
 }
 
-// Rows [m0, m1) of one panel; `a` is row m0. Rows that do not fill a tile are covered by a tile that overlaps the last.
+// Rows [m0, m1) of one panel; `a` is row m0. Rows that do not fill a tile are covered by a tile that overlaps
+// the last.
 template <class S, class A, class T, int V>
-void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const float* panel, int64_t m0, int64_t m1, int64_t n) {
+void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const float* panel, int64_t m0, int64_t m1,
+                int64_t n) {
   constexpr int R = Panels<S>::rows_of(V);
   int64_t m = m0;
   for (; m + R <= m1; m += R) gemm_tile<S, A, T, R, V>(p, a + (m - m0) * lda, lda, panel, m, n);
@@ -155,7 +153,8 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
   const bool pairs = std::is_same_v<A, bf16>;
   const bool direct = std::is_same_v<A, T> && !p.gate && !p.conv && !(pairs && p.k % 2);
   const int64_t lda = direct ? p.k : p.k + (pairs && p.k % 2);
-  const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
+  const int64_t fitting =
+      kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
   const int64_t block = std::max<int64_t>(1, fitting / Panels<S>::kRowStep) * Panels<S>::kRowStep;
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block, m1 - m0) * lda);
   for (int64_t m = m0; m < m1; m += block) {
@@ -172,9 +171,15 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
       const int64_t n = layout.before(i) * S::kLanes;
       const float* panel = p.panels + n * panel_rows;
       switch (layout.width(i)) {
-        case 1: gemm_panel<S, A, T, 1>(p, a, lda, panel, m, end, n); break;
-        case 2: gemm_panel<S, A, T, 2>(p, a, lda, panel, m, end, n); break;
-        case 3: gemm_panel<S, A, T, 3>(p, a, lda, panel, m, end, n); break;
+        case 1:
+          gemm_panel<S, A, T, 1>(p, a, lda, panel, m, end, n);
+          break;
+        case 2:
+          gemm_panel<S, A, T, 2>(p, a, lda, panel, m, end, n);
+          break;
+        case 3:
+          gemm_panel<S, A, T, 3>(p, a, lda, panel, m, end, n);
+          break;
         default:
           if constexpr (Panels<S>::kMaxVectors >= 4) gemm_panel<S, A, T, 4>(p, a, lda, panel, m, end, n);
       }

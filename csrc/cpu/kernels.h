@@ -9,8 +9,8 @@
 
 namespace effops {
 
-// Each entry computes a range of independent units, so that a caller splits the range over threads as it likes;
-// the result does not depend on the split.
+// Each entry computes a range of independent units, so that a caller splits the range over threads as it
+// likes; the result does not depend on the split.
 struct Kernels {
   const char* isa;
   // Output rows [row0, row1) of n * oh.
@@ -19,12 +19,14 @@ struct Kernels {
   int64_t (*panel_count)(int64_t n);
   int64_t (*panel_floats)(int64_t n, int64_t k, DType dtype);
   // Packs panels [panel0, panel1) of a weight and its bias (or null) for images of this dtype.
-  void (*pack_panels)(const WeightView&, const float* bias, DType dtype, float* panels, int64_t panel0, int64_t panel1);
+  void (*pack_panels)(const WeightView&, const float* bias, DType dtype, float* panels, int64_t panel0,
+                      int64_t panel1);
   // Rows [m0, m1) and panels [panel0, panel1) of the output.
   void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
   // Images [n0, n1).
   void (*se_gate)(const SeParams&, int64_t n0, int64_t n1);
-  // Sums over chunks [chunk0, chunk1) of `chunk` pixels, each a row of c floats; every image has ceil(pixels / chunk).
+  // Sums over chunks [chunk0, chunk1) of `chunk` pixels, each a row of c floats; every image has ceil(pixels
+  // / chunk).
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);
   // y = x * scale for pixels [p0, p1) of n * pixels.
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);

@@ -1,7 +1,8 @@
 // How the weights of a matrix product are cut into panels of columns and packed.
 //
-// A panel is as wide as the register file allows: `vectors` vectors of columns by rows_of(vectors) rows of accumulators.
-// In memory it is one row of bias and then the weights row after row of k: read once, front to back, by every tile.
+// A panel is as wide as the register file allows: `vectors` vectors of columns by rows_of(vectors) rows of
+// accumulators. In memory it is one row of bias and then the weights row after row of k: read once, front to
+// back, by every tile.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +25,8 @@ struct Panels {
 
   int64_t vectors, count, base, extra;
 
-  // Even widths: with 16 registers two vectors a panel and a third where the number is odd, with 32 up to four.
+  // Even widths: with 16 registers two vectors a panel and a third where the number is odd, with 32 up to
+  // four.
   explicit Panels(int64_t n) {
     vectors = (n + S::kLanes - 1) / S::kLanes;
     count = kWide ? (vectors + kMaxVectors - 1) / kMaxVectors : std::max<int64_t>(1, vectors / 2);
@@ -35,7 +37,8 @@ struct Panels {
   // Vectors before this panel.
   int64_t before(int64_t panel) const { return panel * base + std::min(panel, extra); }
 
-  // Rows of a panel: the bias, then one for every k, or for every two where pairs of bfloat16 are multiplied at once.
+  // Rows of a panel: the bias, then one for every k, or for every two where pairs of bfloat16 are multiplied
+  // at once.
   static int64_t rows(int64_t k, DType dtype) { return 1 + (pairs(dtype) ? (k + 1) / 2 : k); }
   static bool pairs(DType dtype) { return S::kBf16Dot && dtype == DType::kBFloat16; }
 };
@@ -101,7 +104,8 @@ void pack_one_panel(const WeightView& w, int64_t first, int64_t columns, int64_t
 }
 
 template <class S>
-void pack_panels(const WeightView& w, const float* bias, DType dtype, float* panels, int64_t panel0, int64_t panel1) {
+void pack_panels(const WeightView& w, const float* bias, DType dtype, float* panels, int64_t panel0,
+                 int64_t panel1) {
   const Panels<S> layout(w.n);
   const int64_t rows = Panels<S>::rows(w.kh * w.kw * w.c, dtype);
   for (int64_t panel = panel0; panel < panel1; ++panel) {

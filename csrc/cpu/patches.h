@@ -1,4 +1,5 @@
-// Rows of A for a dense convolution: the patch (kh, kw, c) of x under every output pixel, zeros where it hangs over.
+// Rows of A for a dense convolution: the patch (kh, kw, c) of x under every output pixel, zeros where it
+// hangs over.
 #pragma once
 
 #include <algorithm>

@@ -17,7 +17,9 @@ void parallel(const Threads& threads, int64_t units, int64_t work_per_unit, cons
   if (units <= 0) return;
   const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, work_per_unit));
   if (threads.count <= 1 || units <= grain) return f(0, units);
-  auto body = [](int64_t begin, int64_t end, void* context) { (*static_cast<const F*>(context))(begin, end); };
+  auto body = [](int64_t begin, int64_t end, void* context) {
+    (*static_cast<const F*>(context))(begin, end);
+  };
   threads.parallel_for(0, units, grain, body, const_cast<F*>(&f));
 }
 
@@ -47,7 +49,8 @@ const float* tap_major(const WeightView& w) {
   return out;
 }
 
-// mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never matters.
+// mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never
+// matters.
 void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
                    const Threads& threads) {
   parallel(threads, n, parts * c, [&](int64_t begin, int64_t end) {
@@ -87,7 +90,8 @@ void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bia
     k.pack_panels(weight, bias_floats, params.dtype, packed, begin, end);
   });
   params.panels = packed;
-  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut. Else rows.
+  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut.
+  // Else rows.
   const int64_t rows_a_thread = params.m / std::max<int64_t>(1, threads.count);
   if (rows_a_thread < 128 && panels >= 2 * threads.count) {
     parallel(threads, panels, params.m * params.k * params.n / panels,

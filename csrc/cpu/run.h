@@ -1,12 +1,13 @@
-// Whole ops from the kernels: conversion of small operands, splitting over threads, second stages of reductions.
+// Whole ops from the kernels: conversion of small operands, splitting over threads, second stages of
+// reductions.
 #pragma once
 
 #include "../core/params.h"
 
 namespace effops {
 
-// Runs body(begin, end, context) over a partition of [begin, end) into ranges of at least `grain`, in parallel.
-// The signature is that of the stable C function behind torch's parallel_for.
+// Runs body(begin, end, context) over a partition of [begin, end) into ranges of at least `grain`, in
+// parallel. The signature is that of the stable C function behind torch's parallel_for.
 using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
 
@@ -22,7 +23,8 @@ struct VectorView {
   int64_t size = 0;
 };
 
-// `params.weight`, `bias` and `row_sums` are filled in here; `pooled` (n, c) receives the mean of y, or is null.
+// `params.weight`, `bias` and `row_sums` are filled in here; `pooled` (n, c) receives the mean of y, or is
+// null.
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
                    const Threads& threads);
 

@@ -5,7 +5,8 @@
 
 namespace effops {
 
-// A call may hold one buffer of each slot at a time. kRows belongs to the worker threads, the rest to the caller.
+// A call may hold one buffer of each slot at a time. kRows belongs to the worker threads, the rest to the
+// caller.
 enum class Slot { kPanels, kWeight, kBias, kReduceBias, kExpandWeight, kExpandBias, kSums, kRows, kCount };
 
 // At least `bytes` bytes, 64-byte aligned, uninitialised; valid until this thread asks for the slot again.

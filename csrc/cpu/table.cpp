@@ -29,11 +29,16 @@ const std::vector<Tier>& tiers() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(EFFOPS_EMULATE_AVX512)
+    const bool avx512 = avx2, avx512_bf16 = avx2;
+#else
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+#endif
     found.push_back({&kKernels_avx2, avx2});
     found.push_back({&kKernels_avx512, avx512});
-    found.push_back({&kKernels_avx512_bf16, avx512 && __builtin_cpu_supports("avx512bf16")});
+    found.push_back({&kKernels_avx512_bf16, avx512_bf16});
 #endif
     return found;
   }();

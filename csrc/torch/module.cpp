@@ -34,11 +34,14 @@ void set_isa(const std::string& name) {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "C++ kernels of effops: build facts and the choice of instruction set.";
   m.def("build_info", &build_info, "Compiler, torch version and flags of this build.");
-  m.def("cpu_features", [] {
-    std::map<std::string, bool> features;
-    for (const auto& [name, present] : effops::cpu_features()) features[name] = present;
-    return features;
-  }, "What processor and operating system offer.");
+  m.def(
+      "cpu_features",
+      [] {
+        std::map<std::string, bool> features;
+        for (const auto& [name, present] : effops::cpu_features()) features[name] = present;
+        return features;
+      },
+      "What processor and operating system offer.");
   m.def("available_isas", &effops::available_isas, "Tiers that run here, slowest first.");
   m.def("isa", [] { return std::string(effops::kernels().isa); }, "The tier in use.");
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Choose a tier for the whole process.");

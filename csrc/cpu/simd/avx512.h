@@ -17,9 +17,7 @@ struct Avx512Base {
   static Self load(const float* p) { return Self(_mm512_loadu_ps(p)); }
   // Lanes from n on are not touched in memory; they read as zero.
   static Self load(const float* p, int n) { return Self(_mm512_maskz_loadu_ps(first(n), p)); }
-  static Self load(const bf16* p) {
-    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
+  static Self load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static Self load(const bf16* p, int n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
