@@ -1,0 +1,1 @@
+"""effops against its peers, interleaved and verified. ``python -m bench --help`` says how to run it."""

@@ -1,0 +1,60 @@
+"""What this machine can do at best, measured in the same run: copy bandwidth and matrix-product rate."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from .case import Provider
+
+_GEMM_SIZES = (512, 1024, 2048)
+
+
+def gemm_gflops(dtype: torch.dtype, seconds_per_size: float = 0.5) -> float:
+    """The best rate of a square matrix product in this dtype, in GFLOP/s (a multiply-accumulate is two
+    operations).
+
+    The fastest call counts, not the median: a limit is what the machine can do when nothing disturbs it.
+    """
+    best = 0.0
+    for size in _GEMM_SIZES:
+        a, b = (torch.randn(size, size, dtype=dtype) for _ in range(2))
+        product = torch.empty(size, size, dtype=dtype)
+        fastest, end = math.inf, time.perf_counter() + seconds_per_size
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            torch.mm(a, b, out=product)
+            fastest = min(fastest, time.perf_counter() - begin)
+        best = max(best, 2 * size**3 / fastest / 1e9)
+    return best
+
+
+def copy_provider(bytes_moved: int, sets: int) -> Provider:
+    """A copy that reads half of these bytes and writes the other half, timed in the rounds of a case."""
+    count = max(1, bytes_moved // 2)
+    buffers = [
+        (torch.empty(count, dtype=torch.uint8), torch.zeros(count, dtype=torch.uint8)) for _ in range(sets)
+    ]
+    for destination, _ in buffers:
+        # Pages that nobody wrote to yet are not memory.
+        destination.zero_()
+    return Provider(torch.Tensor.copy_, buffers)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The least time for a call, and what sets it."""
+
+    seconds: float
+    binds: str
+
+    @classmethod
+    def of(cls, *, macs: int, copy_seconds: float, gemm_gflops: float) -> Limit:
+        """The longer of moving the bytes, which took a copy ``copy_seconds``, and doing the arithmetic."""
+        arithmetic_seconds = 2 * macs / (gemm_gflops * 1e9)
+        if copy_seconds >= arithmetic_seconds:
+            return cls(copy_seconds, "bandwidth")
+        return cls(arithmetic_seconds, "arithmetic")

@@ -1,0 +1,66 @@
+"""Command-line arguments as values, with errors that teach."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .environment import ROOT, Environment
+from .errors import BenchError, unknown
+from .timing import Schedule
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BATCHES = (1, 8)
+RESULTS = ROOT / "bench" / "results"
+
+_QUICK_ROUNDS = 5
+
+
+def names(text: str) -> list[str]:
+    """A list such as "efficientnet_b0,mobilenetv2_100", without repetitions."""
+    return list(dict.fromkeys(part for part in re.split(r"[,\s]+", text) if part))
+
+
+def batches(text: str, *, quick: bool) -> list[int]:
+    """Batch sizes such as "1,8"; without any the usual ones, of which a quick run takes the first."""
+    values = []
+    for part in names(text):
+        if not part.isdecimal() or int(part) < 1:
+            raise BenchError(f"--batch takes positive numbers separated by commas, such as 1,8; got {part!r}")
+        values.append(int(part))
+    return values or list(BATCHES[:1] if quick else BATCHES)
+
+
+def dtype(text: str) -> torch.dtype:
+    if text not in DTYPES:
+        raise unknown("dtype", text, DTYPES, f"the dtypes are {', '.join(DTYPES)}")
+    return DTYPES[text]
+
+
+def positive(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise BenchError(f"{option} must be at least 1; got {value}")
+
+
+def schedule(usual: Schedule, rounds: int | None, *, quick: bool) -> Schedule:
+    """The usual schedule of a suite, or a quick one; ``--rounds`` wins over both."""
+    positive("--rounds", rounds)
+    if quick:
+        usual = Schedule(_QUICK_ROUNDS, usual.sample_seconds / 2, usual.warmup_seconds / 4)
+    return replace(usual, rounds=rounds or usual.rounds)
+
+
+def output(
+    path: Path | None, suite: str, dtype: torch.dtype, environment: Environment, *, quick: bool
+) -> Path:
+    """The CSV to write: one file a suite, dtype, processor and thread count, unless told otherwise."""
+    if path is not None:
+        if path.is_dir():
+            raise BenchError(f"--output must be a CSV file; {path} is a folder")
+        return path
+    cpu = re.sub(r"[^a-z0-9]+", "-", environment.cpu.lower()).strip("-")
+    short = str(dtype).removeprefix("torch.")
+    return RESULTS / f"{suite}-{short}-{cpu}-{environment.threads}t{'-quick' if quick else ''}.csv"

@@ -1,0 +1,42 @@
+"""What a peer is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, TypeVar
+
+from bench.case import Case, Provider
+
+REGISTRY: list[Peer] = []
+
+P = TypeVar("P", bound="type[Peer]")
+
+
+class Peer(ABC):
+    """A way to run a network or an op.
+
+    Attributes:
+        name: on the command line, in the CSV and in plots.
+        summary: one line for ``python -m bench peers``.
+        place: where it stands in tables and plots, low first.
+        compiles: preparing it takes many seconds, so that --quick and --no-compile leave it out.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    place: ClassVar[int]
+    compiles: ClassVar[bool] = False
+
+    def missing(self) -> str | None:
+        """Why this peer cannot run on this machine, or None."""
+        return None
+
+    @abstractmethod
+    def prepare(self, case: Case) -> Provider:
+        """Do everything that happens once: copy, convert, compile. The runner makes the first call."""
+
+
+def register(peer: P) -> P:
+    """Class decorator: add the peer to the registry."""
+    REGISTRY.append(peer())
+    return peer

@@ -1,0 +1,1 @@
+"""The suites. A suite makes the tasks that :mod:`bench.runner` measures."""

@@ -1,0 +1,100 @@
+"""Whole networks in eval."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from bench import allocator
+from bench.case import Case, Function
+from bench.environment import Environment
+from bench.networks import Network, plain_network
+from bench.record import Row
+from bench.runner import Task
+from bench.timing import Schedule
+
+NAMES = ("efficientnet_b0", "tf_efficientnet_lite0", "mobilenetv2_100", "mobilenetv3_large_100")
+SCHEDULE = Schedule(rounds=20, sample_seconds=0.1, warmup_seconds=0.4)
+
+# The batches of a network come one after the other, so one network is enough.
+_network = lru_cache(maxsize=1)(plain_network)
+
+
+def _fused(name: str, plain: nn.Module, dtype: torch.dtype) -> Callable[[], Function]:
+    def build() -> Function:
+        from effops.models import create_model
+
+        model = create_model(name)
+        model.load_state_dict(plain.state_dict())
+        return model.eval().to(dtype=dtype, memory_format=torch.channels_last)
+
+    return build
+
+
+@dataclass
+class ModelTask(Task):
+    """One network at one batch size and resolution, with random weights and images."""
+
+    name: str
+    batch: int
+    resolution: int
+    dtype: torch.dtype
+    environment: Environment
+    _source: str = field(default="", init=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.resolution} batch {self.batch}"
+
+    def build(self) -> Case:
+        network: Network = _network(self.name)
+        self._source = network.source
+        images = torch.randn(self.batch, 3, self.resolution, self.resolution, dtype=self.dtype)
+        return Case(
+            module=copy.deepcopy(network.module).to(self.dtype),
+            inputs=[(images,)],
+            fused=_fused(self.name, network.module, self.dtype),
+            dtype=self.dtype,
+        )
+
+    def template(self) -> Row:
+        return Row(
+            suite="models",
+            case=self.name,
+            models=self.name,
+            network=self._source,
+            batch=self.batch,
+            resolution=self.resolution,
+            dtype=str(self.dtype).removeprefix("torch."),
+            cache="warm",
+            allocator=allocator.SYSTEM,
+            provider="",
+            status="",
+            environment=self.environment,
+        )
+
+
+def tasks(
+    names: Sequence[str],
+    batches: Sequence[int],
+    resolution: int | None,
+    dtype: torch.dtype,
+    environment: Environment,
+) -> list[ModelTask]:
+    """One task a network and batch; without a resolution every network has its own.
+
+    Raises:
+        effops.ArgumentError: an unknown name.
+    """
+    from effops.arch import find_arch
+
+    return [
+        ModelTask(name, batch, resolution or find_arch(name).resolution, dtype, environment)
+        for name in names
+        for batch in batches
+    ]

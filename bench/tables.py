@@ -1,0 +1,162 @@
+"""What a run looks like on a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .noise import NoiseReport
+from .record import Row
+from .selection import SUBJECT
+
+_WIDTH_OF_FILES = 160
+
+
+def console() -> Console:
+    """A console that keeps tables whole in files and pipes, whose width nobody knows."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_WIDTH_OF_FILES)
+
+
+def grouped(rows: Iterable[Row]) -> dict[tuple, dict[str, Row]]:
+    """Rows by problem, and there by provider."""
+    problems: dict[tuple, dict[str, Row]] = {}
+    for row in rows:
+        problems.setdefault(row.problem, {})[row.provider] = row
+    return problems
+
+
+def providers(rows: Iterable[Row]) -> list[str]:
+    """Providers in order of appearance, effops first."""
+    names = list(dict.fromkeys(row.provider for row in rows))
+    return sorted(names, key=lambda name: name != SUBJECT)
+
+
+def speedup(by_provider: dict[str, Row], peer: str) -> float | None:
+    """How many times faster effops is than a peer, or None when one of them has no time."""
+    subject, other = by_provider.get(SUBJECT), by_provider.get(peer)
+    if subject is None or other is None or subject.p50_ms is None or other.p50_ms is None:
+        return None
+    return other.p50_ms / subject.p50_ms
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean that fits ratios: that of a and 1/a is 1."""
+    return math.exp(sum(math.log(value) for value in values) / len(values))
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _times(row: Row | None) -> str:
+    if row is None:
+        return ""
+    if row.p50_ms is None:
+        colour = "red" if row.status in ("wrong", "failed") else "dim"
+        return f"[{colour}]{row.status}"
+    return f"{_milliseconds(row.p50_ms)} [dim]{_milliseconds(row.p20_ms)}-{_milliseconds(row.p80_ms)}"
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"[{'green' if ratio > 1 else 'red'}]{ratio:.2f}x"
+
+
+def models_table(rows: Sequence[Row]) -> Table:
+    """Milliseconds of every provider, and how many times faster effops is than each peer."""
+    names = providers(rows)
+    peers = [name for name in names if name != SUBJECT]
+    table = Table(title="Whole networks in eval: ms p50 p20-p80, and effops' speed-up over each peer")
+    table.add_column("network")
+    table.add_column("batch", justify="right")
+    table.add_column(SUBJECT, justify="right")
+    for peer in peers:
+        table.add_column(peer, justify="right")
+        table.add_column("speed-up", justify="right")
+    ratios: dict[str, list[float]] = {peer: [] for peer in peers}
+    for by_provider in grouped(rows).values():
+        row = next(iter(by_provider.values()))
+        cells = [f"{row.case}@{row.resolution} {row.dtype}", str(row.batch), _times(by_provider.get(SUBJECT))]
+        for peer in peers:
+            ratio = speedup(by_provider, peer)
+            cells += [_times(by_provider.get(peer)), _ratio(ratio)]
+            if ratio is not None:
+                ratios[peer].append(ratio)
+        table.add_row(*cells)
+    if any(ratios.values()):
+        table.add_section()
+        means = [geometric_mean(ratios[peer]) if ratios[peer] else None for peer in peers]
+        table.add_row("geometric mean", "", "", *(cell for mean in means for cell in ("", _ratio(mean))))
+    return table
+
+
+def ops_table(rows: Sequence[Row]) -> Table:
+    """effops' time, rates and share of the limit for every op, and its speed-up over each peer."""
+    names = providers(rows)
+    peers = [name for name in names if name != SUBJECT]
+    table = Table(
+        title="Ops: ms p50 p20-p80, rates over the least bytes and work, share of the binding limit"
+    )
+    for column in ("op", "batch", SUBJECT, "GB/s", "copy", "GFLOP/s", "limit", "share"):
+        justify = "left" if column in ("op", "limit") else "right"
+        table.add_column(column, justify=justify, no_wrap=column == "op")
+    for peer in peers:
+        table.add_column(f"vs {peer}", justify="right")
+    for by_provider in grouped(rows).values():
+        row = by_provider.get(SUBJECT) or next(iter(by_provider.values()))
+        timed = row.p50_ms is not None and row.provider == SUBJECT
+        table.add_row(
+            row.case,
+            str(row.batch),
+            _times(by_provider.get(SUBJECT)),
+            f"{row.gbps:.1f}" if timed else "",
+            f"{row.copy_gbps:.1f}",
+            f"{row.gflops:.0f}" if timed else "",
+            row.limit,
+            f"{row.share_of_limit:.0%}" if timed else "",
+            *(_ratio(speedup(by_provider, peer)) for peer in peers),
+        )
+    return table
+
+
+def print_environment(console: Console, rows: Sequence[Row]) -> None:
+    """The machine and the software, in two lines."""
+    here = rows[0].environment
+    console.print(
+        f"{here.cpu}, effops kernels on {here.isa}, torch on {here.torch_isa}; {here.threads} threads on "
+        f"processors {here.affinity}; last-level cache {here.last_level_cache_bytes / 2**20:.0f} MiB\n"
+        f"effops {here.effops} {here.git_sha}, torch {here.torch}, Python {here.python}, {here.system}, "
+        f"{here.date}",
+        highlight=False,
+    )
+    if here.isa == "none":
+        console.print(
+            "[bold yellow]effops ran without its C++ kernels[/]: effops doctor says why", highlight=False
+        )
+
+
+def print_exclusions(console: Console, rows: Sequence[Row]) -> None:
+    """Who was not timed, and why; a reason that many cases share is said once."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row.status != "ok":
+            reasons.setdefault((row.provider, row.status, row.reason), []).append(
+                f"{row.case} batch {row.batch}"
+            )
+    for (provider, status, reason), cases in reasons.items():
+        where = "everywhere" if len(cases) == len(grouped(rows)) else ", ".join(cases)
+        colour = "red" if status in ("wrong", "failed") else "yellow"
+        verdict = "disqualified, its result is wrong" if status == "wrong" else status
+        console.print(f"[{colour}]{provider} {verdict}[/] ({where}): {escape(reason)}", highlight=False)
+
+
+def print_noise(console: Console, rows: Sequence[Row]) -> None:
+    """Whether the numbers can be trusted."""
+    report = NoiseReport.of(rows)
+    console.print(f"[{'bold yellow' if report.noisy else 'green'}]{report}", highlight=False)

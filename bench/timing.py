@@ -1,0 +1,124 @@
+"""Interleaved timing: every round runs every provider, in an order that changes, so that drift of the machine
+hits all.
+
+A sample is the mean of a few back-to-back calls after one untimed call; the untimed call pays for the caches
+that the previous provider left cold. Buffers rotate where a suite asks for it, so that an op does not read
+its input from cache.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TypeVar
+
+T = TypeVar("T")
+Call = Callable[[], object]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much to measure.
+
+    Attributes:
+        rounds: samples that every provider gives.
+        sample_seconds: a sample repeats the call until it lasts about this long.
+        warmup_seconds: every provider runs about this long before its first sample.
+    """
+
+    rounds: int
+    sample_seconds: float
+    warmup_seconds: float
+
+
+def order_of_round(names: Sequence[T], round_index: int) -> list[T]:
+    """The order in which a round visits the providers.
+
+    Every provider takes every place once in ``len(names)`` rounds, and every other turn of as many rounds
+    runs backwards, so that no provider always follows the same one.
+    """
+    shift = round_index % len(names)
+    turned = [*names[shift:], *names[:shift]]
+    return turned[::-1] if round_index // len(names) % 2 else turned
+
+
+def warm_up(call: Call, seconds: float, sample_seconds: float, clock: Clock = time.perf_counter) -> int:
+    """Run a provider for a while; return how many calls make one sample of ``sample_seconds``."""
+    fastest = math.inf
+    begin = clock()
+    while True:
+        before = clock()
+        call()
+        after = clock()
+        fastest = min(fastest, after - before)
+        if after - begin >= seconds:
+            return max(1, math.ceil(sample_seconds / max(fastest, 1e-9)))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No garbage collection inside: it would land in the sample of an arbitrary provider."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def interleave(
+    calls: Mapping[str, Call],
+    schedule: Schedule,
+    *,
+    clock: Clock = time.perf_counter,
+    after_round: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds a call of every provider, ``schedule.rounds`` samples each, in the order of the rounds."""
+    repeats = {
+        name: warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock)
+        for name, call in calls.items()
+    }
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    with _collector_paused():
+        for index in range(schedule.rounds):
+            for name in order_of_round(list(calls), index):
+                call, count = calls[name], repeats[name]
+                call()
+                begin = clock()
+                for _ in range(count):
+                    call()
+                samples[name].append((clock() - begin) / count)
+            after_round()
+    return samples
+
+
+class RotatingCall:
+    """Calls a function on one set of inputs after the other.
+
+    The last results stay alive, as many as there are input sets, so that the allocator hands out memory that
+    has left the cache by then; otherwise every result would be written over the previous one, still in cache.
+    """
+
+    def __init__(self, function: Callable[..., object], inputs: Sequence[tuple]):
+        self._function = function
+        self._inputs = cycle(inputs)
+        self._results: deque[object] = deque(maxlen=len(inputs))
+
+    def __call__(self) -> None:
+        self._results.append(self._function(*next(self._inputs)))
+
+
+# More sets of a tiny tensor cost set-up time without reaching past the cache any better.
+_MOST_SETS = 512
+
+
+def sets_past_cache(bytes_per_call: int, cache_bytes: int) -> int:
+    """How many buffer sets a rotation needs so that a set has left the cache when its turn comes again."""
+    return min(_MOST_SETS, max(2, math.ceil(2 * cache_bytes / max(bytes_per_call, 1))))

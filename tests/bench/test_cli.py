@@ -1,0 +1,150 @@
+"""Exit codes: 0 good, 1 effops wrong or regressed, 2 bad arguments and files, never a traceback."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench import cli, tables
+from bench.case import Case
+from bench.peers import registry
+from bench.record import Row, read, write
+from bench.runner import Task
+from bench.selection import select
+from bench.timing import Schedule
+from tests.bench.rows import ENVIRONMENT, row
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return stop.value.code or 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["models", "--peers", "chanels_last"], "did you mean channels_last"),
+        (["models", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
+        (["models", "--batch", "1,x"], "--batch takes positive numbers"),
+        (["models", "--batch", "0"], "--batch takes positive numbers"),
+        (["models", "--dtype", "fp64"], "the dtypes are fp32, bf16"),
+        (["models", "--rounds", "0"], "--rounds must be at least 1"),
+        (["models", "--resolution", "-1"], "--resolution must be at least 1"),
+        (["models", "--threads", "0"], "--threads must be at least 1"),
+        (["ops", "--ops", "depthwise_conv"], "did you mean depthwise_conv_act"),
+        (["plot", "missing.csv"], "cannot read missing.csv"),
+        (["compare", "missing.csv", "also.csv"], "cannot read missing.csv"),
+        (["models", "--output", "."], "--output must be a CSV file"),
+        (["modles"], "No such command"),
+    ],
+)
+def test_bad_arguments_exit_with_2_and_say_what_is_wrong(arguments, said, capsys):
+    assert exit_code(*arguments) == 2
+    output = capsys.readouterr()
+    assert said in " ".join((output.out + output.err).split())
+    assert "Traceback" not in output.err
+
+
+def test_compare_exits_with_1_on_a_regression_only(tmp_path, capsys):
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    write([row("effops", 1.0), row("eager", 2.0)], old)
+    write([row("effops", 1.5), row("eager", 2.0)], new)
+    assert exit_code("compare", old, old) == 0
+    assert exit_code("compare", old, new) == 1
+    assert "1 of 1 problems regressed" in capsys.readouterr().out
+    assert exit_code("compare", new, old) == 0
+
+
+def test_plot_writes_the_figure(tmp_path, capsys):
+    path = tmp_path / "models.csv"
+    write([row("effops", 1.0), row("eager", 2.0)], path)
+    assert exit_code("plot", path) == 0
+    assert (tmp_path / "models_speedup.png").exists()
+
+
+class SmallTask(Task):
+    """A small convolution whose effops answer is off by a factor."""
+
+    label = "small"
+
+    def __init__(self, factor: float):
+        self._factor = factor
+
+    def build(self) -> Case:
+        torch.manual_seed(0)
+        module = nn.Conv2d(3, 4, 3).eval().requires_grad_(False)
+        inputs = [(torch.randn(1, 3, 8, 8),)]
+        return Case(module, inputs, lambda: lambda x: module(x) * self._factor, torch.float32)
+
+    def template(self) -> Row:
+        return Row(
+            suite="models",
+            case="small",
+            models="small",
+            batch=1,
+            dtype="float32",
+            cache="warm",
+            allocator="system",
+            provider="",
+            status="",
+            environment=ENVIRONMENT,
+        )
+
+
+@pytest.mark.parametrize(("factor", "code", "status"), [(1.0, 0, "ok"), (1.01, 1, "wrong")])
+def test_a_wrong_effops_exits_with_1_and_is_in_the_csv(tmp_path, capsys, factor, code, status):
+    path = tmp_path / "small.csv"
+    chosen = select(registry(), ["eager", "compile"], compile=False, quick=False)
+    schedule = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
+    stopped = 0
+    try:
+        cli._finish([SmallTask(factor)], chosen, schedule, path, tables.models_table)
+    except cli.typer.Exit as stop:
+        stopped = stop.exit_code
+    assert stopped == code
+    found = {r.provider: r for r in read(path)}
+    assert found["effops"].status == status
+    assert (found["effops"].p50_ms is None) == (status == "wrong")
+    assert found["eager"].status == "ok"
+    assert found["compile"].status == "skipped"
+    output = capsys.readouterr().out
+    assert ("disqualified" in output) == (status == "wrong")
+    assert "--no-compile" in output
+
+
+@pytest.fixture
+def one_thread():
+    """Threads that wait for each other take very long on a machine that is busy with other tests."""
+    before = torch.get_num_threads()
+    yield ["--threads", "1"]
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["models", "--resolution", "64"], ["ops", "--ops", "depthwise_conv_act,se_gate"]],
+    ids=lambda c: c[0],
+)
+def test_quick_runs_measure_verify_and_write(tmp_path, command, one_thread):
+    path = tmp_path / "rows.csv"
+    options = [
+        "--models",
+        "mobilenetv3_small_100",
+        "--peers",
+        "eager",
+        "--rounds",
+        "1",
+        "--quick",
+        "--output",
+        path,
+    ]
+    assert exit_code(*command, *options, *one_thread) == 0
+    rows = read(path)
+    assert {r.provider for r in rows} == {"effops", "eager"}
+    assert all(r.status == "ok" and r.p50_ms > 0 and r.error <= r.allowed_error for r in rows)
+    assert all(r.environment.threads == 1 for r in rows)
+    if command[0] == "ops":
+        assert {r.op for r in rows} == {"depthwise_conv_act", "se_gate"}
+        assert all(r.share_of_limit > 0 and r.copy_gbps > 0 and r.bytes > 0 for r in rows)

@@ -1,0 +1,136 @@
+"""Plots, tables, noise and comparison, from made-up rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from bench import tables
+from bench.compare import compare
+from bench.errors import BenchError
+from bench.noise import NoiseReport
+from bench.plots import plot
+from bench.record import read, write
+from tests.bench.rows import ENVIRONMENT, op_row, row, untimed
+
+
+def text_of(renderable) -> str:
+    console = Console(width=200, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def coloured_pixels(path, colour) -> int:
+    """Pixels of a figure that have about this colour."""
+    image = Image.open(path).convert("RGB")
+    pixels = image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata()
+    return sum(all(abs(a - b) < 12 for a, b in zip(pixel, colour, strict=True)) for pixel in pixels)
+
+
+def test_figures_are_drawn_from_the_csv_alone(tmp_path):
+    path = tmp_path / "models.csv"
+    write([row(name, ms, batch=b) for b in (1, 8) for name, ms in (("effops", 1.0), ("eager", 3.0))], path)
+    (figure,) = plot(read(path), tmp_path / "figures")
+    assert figure.name == "models_speedup.png"
+    assert list(figure.parent.iterdir()) == [figure]
+    assert coloured_pixels(figure, (0x00, 0x72, 0xB2)) > 1000
+
+
+def test_a_bar_is_as_high_as_the_speed_up(tmp_path):
+    low = plot([row("effops", 1.0), row("eager", 2.0), row("channels_last", 8.0)], tmp_path / "low")[0]
+    high = plot([row("effops", 1.0), row("eager", 6.0), row("channels_last", 8.0)], tmp_path / "high")[0]
+    eager = (0x00, 0x72, 0xB2)
+    assert 2.0 < coloured_pixels(high, eager) / coloured_pixels(low, eager) < 4.0
+
+
+def test_every_suite_and_dtype_has_its_figure(tmp_path):
+    rows = [row("effops", 1.0), row("eager", 2.0), op_row("effops", 0.5), op_row("eager", 0.2)]
+    rows += [replace(r, dtype="bfloat16") for r in rows[:2]]
+    names = {path.name for path in plot(rows, tmp_path)}
+    assert names == {"models_speedup.png", "ops_limit.png", "models_speedup_bfloat16.png"}
+
+
+def test_rows_without_times_cannot_be_drawn(tmp_path):
+    with pytest.raises(BenchError, match="nothing to draw"):
+        plot([untimed("effops", "wrong", "relative error"), row("eager", 1.0)], tmp_path)
+
+
+def test_the_table_shows_times_ratios_and_who_was_not_timed():
+    text = text_of(
+        tables.models_table([row("effops", 2.0), row("eager", 5.0), untimed("compile", "failed", "x")])
+    )
+    assert "2.50x" in text
+    assert "failed" in text
+    assert "mobilenetv2_100@224" in text
+
+
+def test_the_ops_table_shows_the_share_of_the_limit():
+    text = text_of(tables.ops_table([op_row("effops", 0.63), op_row("eager", 0.2)]))
+    assert "63%" in text and "bandwidth" in text
+
+
+def test_exclusions_say_why_once():
+    console = Console(width=200, force_terminal=False)
+    rows = [row("effops", 1.0), untimed("openvino", "skipped", "openvino is not installed [x]")]
+    with console.capture() as capture:
+        tables.print_exclusions(console, rows)
+    assert "openvino skipped (everywhere): openvino is not installed [x]" in capture.get()
+
+
+def test_the_geometric_mean_of_inverse_ratios_is_one():
+    assert tables.geometric_mean([4.0, 0.25]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("spread", "others", "noisy"),
+    [(0.02, 0.01, False), (0.4, 0.01, True), (0.02, 0.5, True), (0.02, None, False)],
+)
+def test_noise_is_reported(spread, others, noisy):
+    report = NoiseReport.of([replace(row("effops", 1.0, spread=spread), others=others)])
+    assert report.noisy is noisy
+    assert ("NOISY" in str(report)) is noisy
+
+
+def verdict(old, new, **options) -> str:
+    (comparison,) = compare(old, new, **options)
+    return comparison.verdict
+
+
+def test_a_slower_effops_is_a_regression():
+    old = [row("effops", 1.0), row("eager", 2.0)]
+    new = [row("effops", 1.2), row("eager", 2.0)]
+    assert verdict(old, new) == "slower"
+    assert verdict(new, old) == "faster"
+    assert verdict(old, new, threshold=0.3) == "same"
+
+
+def test_a_slower_machine_is_none():
+    old = [row("effops", 1.0), row("eager", 2.0), row("channels_last", 1.5)]
+    new = [row("effops", 1.4), row("eager", 2.8), row("channels_last", 2.1)]
+    (comparison,) = compare(old, new)
+    assert comparison.verdict == "same"
+    assert comparison.drift == pytest.approx(1.4)
+    assert comparison.change == pytest.approx(1.0)
+
+
+def test_a_change_inside_the_noise_is_none():
+    old = [row("effops", 1.0, spread=0.6), row("eager", 2.0)]
+    new = [row("effops", 1.2, spread=0.6), row("eager", 2.0)]
+    assert verdict(old, new) == "same"
+
+
+def test_a_result_that_became_wrong_is_a_regression():
+    (comparison,) = compare([row("effops", 1.0)], [untimed("effops", "wrong", "relative error 1")])
+    assert comparison.verdict == "wrong" and comparison.regressed
+
+
+def test_runs_that_cannot_be_compared_are_refused():
+    other = [replace(row("effops", 1.0), environment=replace(ENVIRONMENT, threads=8))]
+    with pytest.raises(BenchError, match="differ in threads"):
+        compare([row("effops", 1.0)], other)
+    with pytest.raises(BenchError, match="no problem in common"):
+        compare([row("effops", 1.0)], [row("effops", 1.0, batch=8)])

@@ -1,0 +1,127 @@
+"""Order of the rounds, samples and rotation, on a clock that only the calls move."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+
+import pytest
+
+from bench.statistics import Summary, quantile
+from bench.timing import RotatingCall, Schedule, interleave, order_of_round, sets_past_cache, warm_up
+
+
+class Machine:
+    """A clock and functions that take exactly as long as they are told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[str] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def function(self, name: str, seconds: float):
+        def call() -> None:
+            self.calls.append(name)
+            self.now += seconds
+
+        return call
+
+
+def test_every_provider_takes_every_place_equally_often():
+    names = ["a", "b", "c"]
+    orders = [order_of_round(names, index) for index in range(6)]
+    for place in range(3):
+        assert Counter(order[place] for order in orders) == {"a": 2, "b": 2, "c": 2}
+
+
+def test_no_provider_always_follows_the_same_one():
+    orders = [order_of_round(["a", "b", "c"], index) for index in range(6)]
+    followers = {(order[i], order[i + 1]) for order in orders for i in range(2)}
+    assert {("a", "b"), ("b", "a"), ("b", "c"), ("c", "b")} <= followers
+
+
+def test_samples_are_seconds_a_call_and_rounds_interleave():
+    machine = Machine()
+    calls = {"fast": machine.function("fast", 0.001), "slow": machine.function("slow", 0.05)}
+    schedule = Schedule(rounds=4, sample_seconds=0.01, warmup_seconds=0.0)
+    rounds = []
+    samples = interleave(calls, schedule, clock=machine.clock, after_round=lambda: rounds.append(1))
+    assert samples["fast"] == pytest.approx([0.001] * 4)
+    assert samples["slow"] == pytest.approx([0.05] * 4)
+    assert len(rounds) == 4
+    # One call warms up; a round is one untimed call and as many timed ones as fill the sample.
+    assert Counter(machine.calls) == {"fast": 1 + 4 * (1 + 10), "slow": 1 + 4 * (1 + 1)}
+    turns = [
+        name for name, previous in zip(machine.calls[2:], machine.calls[1:], strict=False) if name != previous
+    ]
+    assert len(turns) >= 4
+
+
+def test_the_untimed_call_of_a_round_stays_out_of_the_sample():
+    machine = Machine()
+    costs = iter([1.0, 9.0, 1.0, 9.0, 1.0])
+
+    def cold_then_warm() -> None:
+        machine.now += next(costs)
+
+    schedule = Schedule(rounds=2, sample_seconds=1.0, warmup_seconds=0.0)
+    assert interleave({"only": cold_then_warm}, schedule, clock=machine.clock) == {"only": [1.0, 1.0]}
+
+
+def test_warm_up_lasts_as_long_as_asked():
+    machine = Machine()
+    count = warm_up(machine.function("a", 0.1), seconds=0.45, sample_seconds=0.25, clock=machine.clock)
+    assert count == 3
+    assert len(machine.calls) == 5
+
+
+def test_the_collector_rests_while_sampling_and_works_again_afterwards():
+    seen = []
+    interleave({"a": lambda: seen.append(gc.isenabled())}, Schedule(2, 0.0, 0.0))
+    assert seen[0] is True and not any(seen[1:])
+    assert gc.isenabled()
+
+
+def test_rotation_uses_every_input_set_and_keeps_as_many_results():
+    seen = []
+
+    class Result:
+        alive = 0
+
+        def __init__(self) -> None:
+            Result.alive += 1
+
+        def __del__(self) -> None:
+            Result.alive -= 1
+
+    def function(value: int) -> Result:
+        seen.append(value)
+        return Result()
+
+    call = RotatingCall(function, [(1,), (2,), (3,)])
+    for _ in range(7):
+        call()
+    assert seen == [1, 2, 3, 1, 2, 3, 1]
+    assert Result.alive == 3
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_call", "sets"), [(1 << 20, 64), (1 << 25, 2), (1 << 30, 2), (100, 512), (0, 512)]
+)
+def test_the_rotation_is_twice_the_cache_within_bounds(bytes_per_call, sets):
+    assert sets_past_cache(bytes_per_call, 1 << 25) == sets
+
+
+def test_quantiles_match_the_definition():
+    assert quantile([4, 1, 3, 2, 5], 0.5) == 3
+    assert quantile([1, 2], 0.2) == pytest.approx(1.2)
+    assert quantile([7], 0.8) == 7
+    with pytest.raises(ValueError, match="no samples"):
+        quantile([], 0.5)
+
+
+def test_a_summary_ignores_one_outlier():
+    summary = Summary.of([1.0] * 9 + [100.0])
+    assert (summary.p20, summary.p50, summary.p80) == (1.0, 1.0, 1.0)
