@@ -1,0 +1,5 @@
+"""The ``effops`` command: the one place that imports Typer and Rich."""
+
+from effops.cli.app import main
+
+__all__ = ["main"]
