@@ -158,7 +158,7 @@ def plot(
         Path | None, typer.Option(help="Where the figures go. Default: beside the CSV.")
     ] = None,
 ) -> None:
-    """Draw figures from a CSV: models_speedup.png or ops_limit.png."""
+    """Draw figures from a CSV: models_speedup.png, or ops_limit_OP.png for every op."""
     for path in plots.plot(record.read(csv), folder or csv.parent):
         _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 

@@ -23,6 +23,7 @@ class Environment:
 
     Attributes:
         effops: version, or "not importable".
+        backend: what EFFOPS_BACKEND forces, or "default": effops chooses.
         git_sha: commit of the checkout, with "+" when files differ from it; empty outside a checkout.
         isa: the instruction set that effops' kernels use, or "none" without the C++ extension.
         torch_isa: the instruction set that torch's own kernels use.
@@ -34,6 +35,7 @@ class Environment:
     date: str
     torch: str
     effops: str
+    backend: str
     git_sha: str
     python: str
     system: str
@@ -105,6 +107,7 @@ def capture() -> Environment:
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         torch=torch.__version__,
         effops=effops_version,
+        backend=os.environ.get("EFFOPS_BACKEND") or "default",
         git_sha=_git_sha(),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",

@@ -150,7 +150,7 @@ def _limit_dots(axes: Axes, problems: Sequence[dict[str, Row]], names: Sequence[
 
 
 def ops_limit(rows: Sequence[Row], path: Path) -> Path:
-    """Dots: the share of the machine's limit that every provider reaches, a line an op, a panel a batch."""
+    """Dots: the share of the machine's limit that every provider reaches, a line a shape, a panel a batch."""
     timed = [row for row in rows if row.share_of_limit is not None]
     if not timed:
         raise BenchError("no op was timed, so there is nothing to draw")
@@ -168,7 +168,7 @@ def ops_limit(rows: Sequence[Row], path: Path) -> Path:
         axes.set_title(f"batch {batch}", fontsize=10)
         axes.set_xlabel("% of the limit that binds", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
-    _head(figure, handles, labels, "Share of the limit of the machine")
+    _head(figure, handles, labels, f"{timed[0].op}: share of the limit of the machine")
     figure.supxlabel(
         "B: the bandwidth of a copy of as many bytes binds. A: the rate of a large matrix product binds.\n"
         f"Buffers {'rotate past' if timed[0].cache == 'cold' else 'stay in'} the last-level cache.\n"
@@ -183,8 +183,7 @@ _FIGURES = {"models": ("models_speedup", models_speedup), "ops": ("ops_limit", o
 
 
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw every figure that these rows allow, one a suite and dtype; float32 needs no suffix in the file
-    name.
+    """Draw models_speedup.png, and an ops_limit_OP.png for every op; dtypes other than float32 add a suffix.
 
     Raises:
         BenchError: matplotlib is not installed, or nothing was timed.
@@ -194,9 +193,9 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     except ImportError as error:
         raise BenchError(f"plots need matplotlib ({error}): pip install -r requirements/bench.txt") from error
     paths = []
-    for suite, dtype in dict.fromkeys((row.suite, row.dtype) for row in rows):
+    for suite, op, dtype in dict.fromkeys((row.suite, row.op, row.dtype) for row in rows):
         name, draw = _FIGURES[suite]
-        suffix = "" if dtype == "float32" else f"_{dtype}"
-        chosen = [row for row in rows if (row.suite, row.dtype) == (suite, dtype)]
-        paths.append(draw(chosen, folder / f"{name}{suffix}.png"))
+        parts = [name, op, "" if dtype == "float32" else dtype]
+        chosen = [row for row in rows if (row.suite, row.op, row.dtype) == (suite, op, dtype)]
+        paths.append(draw(chosen, folder / f"{'_'.join(part for part in parts if part)}.png"))
     return paths

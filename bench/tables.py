@@ -131,8 +131,8 @@ def print_environment(console: Console, rows: Sequence[Row]) -> None:
     console.print(
         f"{here.cpu}, effops kernels on {here.isa}, torch on {here.torch_isa}; {here.threads} threads on "
         f"processors {here.affinity}; last-level cache {here.last_level_cache_bytes / 2**20:.0f} MiB\n"
-        f"effops {here.effops} {here.git_sha}, torch {here.torch}, Python {here.python}, {here.system}, "
-        f"{here.date}",
+        f"effops {here.effops} {here.git_sha} on its {here.backend} backend, torch {here.torch}, "
+        f"Python {here.python}, {here.system}, {here.date}",
         highlight=False,
     )
     if here.isa == "none":

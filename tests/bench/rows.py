@@ -11,6 +11,7 @@ ENVIRONMENT = Environment(
     date="2026-01-02T03:04:05+00:00",
     torch="2.13.0+cpu",
     effops="0.1.0",
+    backend="default",
     git_sha="abc1234+",
     python="3.11.7",
     system="Linux x86_64",
