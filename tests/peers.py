@@ -52,23 +52,50 @@ def torchvision() -> ModuleType:
     return _import("torchvision")
 
 
+@torch.no_grad()
 def randomise(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Random batch norm weights and statistics, with values of a size that survives many layers.
+    """Random batch norm weights, and the statistics of random images; leaves the model in eval.
 
-    At initialisation the statistics are 0 and 1, which hides a wrong fold.
+    At initialisation the statistics are 0 and 1, which hides a wrong fold. Freely drawn ones let the values
+    of a deep network grow until rounding decides the logits.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                for tensor, low, high in (
-                    (module.weight, 0.5, 1.5),
-                    (module.bias, -0.5, 0.5),
-                    (module.running_mean, -0.5, 0.5),
-                    (module.running_var, 0.5, 1.5),
-                ):
-                    tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-    return model
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.6 + 0.7)
+        norm.bias.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.1)
+        norm.momentum = None
+    channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    model.train()
+    model(torch.randn(4, channels, 64, 64, generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        # A channel that happened to vary little would blow up any other image.
+        norm.running_var.clamp_(min=norm.running_var.mean().item())
+    return model.eval()
+
+
+def peer_model(name: str, *, num_classes: int = 1000) -> nn.Module:
+    """The independent model of this name: timm's, or torchvision's where timm has none."""
+    if name in _TIMM_EQUIVALENTS:
+        twin, settings = _TIMM_EQUIVALENTS[name]
+        return timm().create_model(twin, num_classes=num_classes, **settings)
+    if name in timm().list_models():
+        return timm().create_model(name, num_classes=num_classes)
+    if name == "mobilenetv2_130":
+        return torchvision().models.mobilenet_v2(width_mult=1.3, num_classes=num_classes)
+    return getattr(torchvision().models, name.removeprefix("tv_"))(num_classes=num_classes)
+
+
+# timm has the minimalistic models with TensorFlow's padding and eps only.
+_TIMM_EQUIVALENTS = {
+    f"mobilenetv3_{size}_minimal_100": (
+        f"tf_mobilenetv3_{size}_minimal_100",
+        {"pad_type": "", "bn_eps": 1e-5},
+    )
+    for size in ("large", "small")
+}
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

@@ -34,5 +34,10 @@ def list_archs(glob: str = "*") -> list[str]:
 
 
 def find_port(arch: Arch, port: str) -> Arch | None:
-    """The row with the same layers that fits the weights trained in ``port``, None when there is none."""
-    return next((row for row in ARCHS.values() if row.port == port and row.same_layers(arch)), None)
+    """The row whose padding and batch norm eps weights of this network need when trained in ``port``.
+
+    A row with the same layers; else one of the same family, as a port treats the sizes alike that it has no
+    name for. None when the port has no such family.
+    """
+    family = [row for row in ARCHS.values() if row.port == port and row.family == arch.family]
+    return next((row for row in family if row.same_layers(arch)), family[0] if family else None)

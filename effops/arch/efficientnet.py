@@ -1,4 +1,4 @@
-"""EfficientNet B0-B8 and L2: Tan and Le, arXiv 1905.11946, Table 1; tensorflow/tpu's efficientnet_builder.py."""
+"""EfficientNet B0-B8 and L2: Tan and Le, arXiv 1905.11946, Table 1, and tensorflow/tpu's builder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ CROP_PADDING = 32
 
 
 def crop_pct(resolution: int) -> float:
-    """Share of the resized image that the centre crop keeps in the reference code, cut to three digits."""
+    """Share of the resized image that the centre crop keeps in the reference code.
+
+    Cut to three digits, not rounded, so that resolution / crop_pct never falls short of the size resized to.
+    """
     return 1000 * resolution // (resolution + CROP_PADDING) / 1000
 
 

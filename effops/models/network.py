@@ -142,7 +142,7 @@ class Network(FoldingModule):
         pool = GlobalPool(global_pool)
         if num_classes and not global_pool:
             raise ArgumentError(
-                f"global_pool='' leaves a feature map, which a classifier of {num_classes} classes cannot take; "
+                f"global_pool='' leaves a feature map, no vector for a classifier of {num_classes} classes; "
                 "use num_classes=0 with it"
             )
         self.num_classes = num_classes
@@ -164,5 +164,5 @@ class Network(FoldingModule):
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_chans:
             raise ArgumentError(
-                f"x must be images (N, {self.in_chans}, H, W) for {self.arch.name}; got shape {tuple(x.shape)}"
+                f"x must be (N, {self.in_chans}, H, W) for {self.arch.name}; got shape {tuple(x.shape)}"
             )

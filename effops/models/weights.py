@@ -148,21 +148,18 @@ def _check_shapes(
 
 def _check_port(arch: Arch, spelling: Spelling) -> None:
     """Refuse weights that would load and give wrong answers."""
-    if spelling.port is None:
+    fitting = find_port(arch, spelling.port) if spelling.port else None
+    if fitting is None or (fitting.padding, fitting.bn_eps) == (arch.padding, arch.bn_eps):
         return
-    fitting = find_port(arch, spelling.port)
-    if fitting is None:
-        raise CheckpointError(
-            f"its keys are in the {spelling.name} spelling, trained in {spelling.port}, and no {spelling.port} "
-            f"twin of {arch.name} tells which padding and batch norm eps they need. Rename the keys to those of "
-            f"{arch.name} if its {arch.padding} padding and eps {arch.bn_eps:g} are right"
-        )
-    if (fitting.padding, fitting.bn_eps) != (arch.padding, arch.bn_eps):
-        raise CheckpointError(
-            f"its keys are in the {spelling.name} spelling, whose weights were trained with {fitting.padding} "
-            f"padding and batch norm eps {fitting.bn_eps:g}; {arch.name} has {arch.padding} padding and eps "
-            f"{arch.bn_eps:g} and would give wrong answers. Create {fitting.name!r} instead"
-        )
+    if fitting.same_layers(arch):
+        remedy = f"Create {fitting.name!r} instead"
+    else:
+        remedy = "Build one with effops.models.build(dataclasses.replace(arch, padding=..., bn_eps=...))"
+    raise CheckpointError(
+        f"its keys are in the {spelling.name} spelling, whose weights were trained with padding "
+        f"{fitting.padding!r} and batch norm eps {fitting.bn_eps:g}; {arch.name} has {arch.padding!r} and "
+        f"{arch.bn_eps:g} and would answer wrongly. {remedy}"
+    )
 
 
 def _another_model(

@@ -118,7 +118,7 @@ def _is_plain(conv: nn.Module, bn: nn.Module | None) -> bool:
 
 
 def _tensors(conv: nn.Module, bn: nn.Module | None) -> tuple[Tensor, ...]:
-    """What the folded weights depend on, from the modules' dictionaries: attribute access is ten times slower."""
+    """What the folded weights depend on. Read from dictionaries: attribute access is ten times slower."""
     parameters = conv._parameters
     weight, bias = parameters["weight"], parameters["bias"]
     if bias is None:
