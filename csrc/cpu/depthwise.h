@@ -42,14 +42,19 @@ inline S load_bias(const float* bias, int64_t c, int lanes) {
   return lanes == S::kLanes ? S::load(bias + c) : S::load(bias + c, lanes);
 }
 
+// Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores
+// and sums.
 template <class S, class T, int Columns>
-inline void finish_tile(S (&acc)[Columns], const DepthwiseParams& p, T* y, float* sums, int columns,
+inline void finish_tile(S (&acc)[Columns], const DepthwiseRow<S, T>& row, int64_t ox, int64_t c, int columns,
                         int lanes) {
+  const DepthwiseParams& p = row.p;
+  const bool full = lanes == S::kLanes;
+  const S bias = load_bias<S>(p.bias, c, lanes);
   with_activation(p.act, [&](auto f) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i]);
+    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i] + bias);
   });
-  const bool full = lanes == S::kLanes;
+  T* y = row.y + ox * p.shape.c + c;
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
     if (i >= columns) break;
@@ -59,7 +64,8 @@ inline void finish_tile(S (&acc)[Columns], const DepthwiseParams& p, T* y, float
       acc[i].store(y + i * p.shape.c, lanes);
     }
   }
-  if (!sums) return;
+  if (!row.sums) return;
+  float* sums = row.sums + c;
   S sum = full ? S::load(sums) : S::load(sums, lanes);
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
@@ -75,17 +81,15 @@ inline void finish_tile(S (&acc)[Columns], const DepthwiseParams& p, T* y, float
 // One tile for one vector of channels. Edge tiles may hang over the image or the output row; Tail has fewer
 // channels.
 template <class S, class T, int K, int Stride, bool Edge, bool Tail>
-inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c, int columns,
-                           int tail_lanes) {
+inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c, int columns, int tail_lanes) {
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   const DepthwiseParams& p = row.p;
   const ConvShape& s = p.shape;
   const int lanes = Tail ? tail_lanes : S::kLanes;
   const int64_t ix0 = ox * Stride - s.pad_left;
   S acc[kTileColumns];
-  const S bias = load_bias<S>(p.bias, c, lanes);
 #pragma GCC unroll 8
-  for (int i = 0; i < kTileColumns; ++i) acc[i] = bias;
+  for (int i = 0; i < kTileColumns; ++i) acc[i] = S(0.0f);
   for (int64_t kh = row.kh0; kh < row.kh1; ++kh) {
     const float* weight = p.weight + kh * K * s.c + c;
     const int64_t offset = ((row.iy0 + kh) * s.w + ix0) * s.c + c;
@@ -104,7 +108,7 @@ inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c,
       }
     }
   }
-  finish_tile(acc, p, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr, columns, lanes);
+  finish_tile(acc, row, ox, c, columns, lanes);
 }
 
 template <class S, class T, int K, int Stride>
@@ -144,7 +148,7 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
       const int64_t ix0 = ox * s.stride_w - s.pad_left;
       for (int64_t c = 0; c < s.c; c += S::kLanes) {
         const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, s.c - c));
-        S acc[1] = {load_bias<S>(p.bias, c, lanes)};
+        S acc[1] = {S(0.0f)};
         for (int64_t kh = row.kh0; kh < row.kh1; ++kh) {
           for (int64_t kw = 0; kw < s.kw; ++kw) {
             const int64_t ix = ix0 + kw * s.dilation_w;
@@ -153,7 +157,7 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
             acc[0] = fma(S::load(at, lanes), S::load(p.weight + (kh * s.kw + kw) * s.c + c, lanes), acc[0]);
           }
         }
-        finish_tile(acc, p, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr, 1, lanes);
+        finish_tile(acc, row, ox, c, 1, lanes);
       }
     }
   }

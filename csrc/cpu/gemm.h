@@ -32,8 +32,7 @@ inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps,
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v)
-          acc[r][v] = S::dot_pair(a + r * lda + 2 * i, b + 2 * v * S::kLanes, acc[r][v]);
+        for (int v = 0; v < V; ++v) acc[r][v] = S::dot_pair(a + r * lda + 2 * i, b + 2 * v * S::kLanes, acc[r][v]);
       }
     } else {
       S b[V];
@@ -62,17 +61,16 @@ inline void accumulate(const A* a, int64_t lda, const float* panel, int64_t k, S
     const int64_t chunk = std::min(steps - done, kChunk / kStep);
     // A local array, whose address nobody takes: the compiler keeps it in registers.
     S sum[R][V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      const S start = done == 0 ? S::load(bias + v * S::kLanes) : S(0.0f);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) sum[r][v] = start;
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v] = S(0.0f);
     }
     multiply(a + done * kStep, lda, panel + done * kWidth, chunk, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = done == 0 ? sum[r][v] : acc[r][v] + sum[r][v];
+      for (int v = 0; v < V; ++v) acc[r][v] = sum[r][v] + (done == 0 ? S::load(bias + v * S::kLanes) : acc[r][v]);
     }
     done += chunk;
   }
@@ -114,8 +112,7 @@ void gemm_tile(const GemmParams& p, const A* a, int64_t lda, const float* panel,
 // Rows [m0, m1) of one panel; `a` is row m0. Rows that do not fill a tile are covered by a tile that overlaps
 // the last.
 template <class S, class A, class T, int V>
-void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const float* panel, int64_t m0, int64_t m1,
-                int64_t n) {
+void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const float* panel, int64_t m0, int64_t m1, int64_t n) {
   constexpr int R = Panels<S>::rows_of(V);
   int64_t m = m0;
   for (; m + R <= m1; m += R) gemm_tile<S, A, T, R, V>(p, a + (m - m0) * lda, lda, panel, m, n);
@@ -153,8 +150,7 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
   const bool pairs = std::is_same_v<A, bf16>;
   const bool direct = std::is_same_v<A, T> && !p.gate && !p.conv && !(pairs && p.k % 2);
   const int64_t lda = direct ? p.k : p.k + (pairs && p.k % 2);
-  const int64_t fitting =
-      kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
+  const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
   const int64_t block = std::max<int64_t>(1, fitting / Panels<S>::kRowStep) * Panels<S>::kRowStep;
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block, m1 - m0) * lda);
   for (int64_t m = m0; m < m1; m += block) {

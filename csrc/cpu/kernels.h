@@ -19,8 +19,7 @@ struct Kernels {
   int64_t (*panel_count)(int64_t n);
   int64_t (*panel_floats)(int64_t n, int64_t k, DType dtype);
   // Packs panels [panel0, panel1) of a weight and its bias (or null) for images of this dtype.
-  void (*pack_panels)(const WeightView&, const float* bias, DType dtype, float* panels, int64_t panel0,
-                      int64_t panel1);
+  void (*pack_panels)(const WeightView&, const float* bias, DType dtype, float* panels, int64_t panel0, int64_t panel1);
   // Rows [m0, m1) and panels [panel0, panel1) of the output.
   void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
   // Images [n0, n1).

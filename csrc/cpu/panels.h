@@ -104,8 +104,7 @@ void pack_one_panel(const WeightView& w, int64_t first, int64_t columns, int64_t
 }
 
 template <class S>
-void pack_panels(const WeightView& w, const float* bias, DType dtype, float* panels, int64_t panel0,
-                 int64_t panel1) {
+void pack_panels(const WeightView& w, const float* bias, DType dtype, float* panels, int64_t panel0, int64_t panel1) {
   const Panels<S> layout(w.n);
   const int64_t rows = Panels<S>::rows(w.kh * w.kw * w.c, dtype);
   for (int64_t panel = panel0; panel < panel1; ++panel) {

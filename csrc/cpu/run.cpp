@@ -17,9 +17,7 @@ void parallel(const Threads& threads, int64_t units, int64_t work_per_unit, cons
   if (units <= 0) return;
   const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, work_per_unit));
   if (threads.count <= 1 || units <= grain) return f(0, units);
-  auto body = [](int64_t begin, int64_t end, void* context) {
-    (*static_cast<const F*>(context))(begin, end);
-  };
+  auto body = [](int64_t begin, int64_t end, void* context) { (*static_cast<const F*>(context))(begin, end); };
   threads.parallel_for(0, units, grain, body, const_cast<F*>(&f));
 }
 
@@ -86,9 +84,8 @@ void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bia
   const int64_t panels = k.panel_count(params.n);
   float* packed = scratch<float>(Slot::kPanels, k.panel_floats(params.n, params.k, params.dtype));
   const float* bias_floats = as_floats(bias, Slot::kBias);
-  parallel(threads, panels, params.k * params.n / panels, [&](int64_t begin, int64_t end) {
-    k.pack_panels(weight, bias_floats, params.dtype, packed, begin, end);
-  });
+  parallel(threads, panels, params.k * params.n / panels,
+           [&](int64_t begin, int64_t end) { k.pack_panels(weight, bias_floats, params.dtype, packed, begin, end); });
   params.panels = packed;
   // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut.
   // Else rows.

@@ -26,10 +26,8 @@ inline float dot(const float* a, const float* b, int64_t size) {
 
 // out = f(W in + bias), W (rows, columns).
 template <class S, class F>
-inline void dense(const float* weight, const float* bias, const float* in, int64_t rows, int64_t columns,
-                  float* out) {
-  for (int64_t r = 0; r < rows; ++r)
-    out[r] = dot<S>(weight + r * columns, in, columns) + (bias ? bias[r] : 0.0f);
+inline void dense(const float* weight, const float* bias, const float* in, int64_t rows, int64_t columns, float* out) {
+  for (int64_t r = 0; r < rows; ++r) out[r] = dot<S>(weight + r * columns, in, columns) + (bias ? bias[r] : 0.0f);
   for (int64_t r = 0; r < rows; r += S::kLanes) {
     const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, rows - r));
     F::apply(S::load(out + r, lanes)).store(out + r, lanes);

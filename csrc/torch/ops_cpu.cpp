@@ -89,14 +89,13 @@ const float* float_data(const Tensor& t, const char* name, int64_t rows, int64_t
 
 Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-ConvShape conv_shape(const Tensor& x, const Tensor& w, int64_t stride_h, int64_t stride_w, int64_t pad_h,
-                     int64_t pad_w, int64_t dilation_h, int64_t dilation_w) {
+ConvShape conv_shape(const Tensor& x, const Tensor& w, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w,
+                     int64_t dilation_h, int64_t dilation_w) {
   STD_TORCH_CHECK(x.dim() == 4 && w.dim() == 4, "effops: x and weight must have 4 dimensions");
   const auto in = x.sizes();
   const auto kernel = w.sizes();
-  STD_TORCH_CHECK(
-      stride_h > 0 && stride_w > 0 && dilation_h > 0 && dilation_w > 0 && kernel[2] > 0 && kernel[3] > 0,
-      "effops: stride, dilation and kernel size must be positive");
+  STD_TORCH_CHECK(stride_h > 0 && stride_w > 0 && dilation_h > 0 && dilation_w > 0 && kernel[2] > 0 && kernel[3] > 0,
+                  "effops: stride, dilation and kernel size must be positive");
   ConvShape s{};
   s.n = in[0], s.c = in[1], s.h = in[2], s.w = in[3];
   s.oc = kernel[0], s.kh = kernel[2], s.kw = kernel[3];
@@ -111,10 +110,9 @@ ConvShape conv_shape(const Tensor& x, const Tensor& w, int64_t stride_h, int64_t
 }
 
 // `pooled` is null, or receives the mean.
-Tensor depthwise(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const ConvShape& s,
-                 int64_t act, Tensor* pooled) {
-  STD_TORCH_CHECK(weight.size(0) == s.c && weight.size(1) == 1,
-                  "effops: weight must have shape (C, 1, kh, kw)");
+Tensor depthwise(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const ConvShape& s, int64_t act,
+                 Tensor* pooled) {
+  STD_TORCH_CHECK(weight.size(0) == s.c && weight.size(1) == 1, "effops: weight must have shape (C, 1, kh, kw)");
   const Tensor image = channels_last(x, "x");
   Tensor y = new_image(x, s.n, s.c, s.oh, s.ow);
   if (pooled) *pooled = new_floats(x, s.n, s.c);
@@ -136,18 +134,17 @@ Tensor depthwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t 
   return depthwise(x, weight, bias, s, act, nullptr);
 }
 
-std::tuple<Tensor, Tensor> depthwise_conv_act_pool(Tensor x, Tensor weight, OptionalTensor bias,
-                                                   int64_t stride_h, int64_t stride_w, int64_t pad_h,
-                                                   int64_t pad_w, int64_t dilation_h, int64_t dilation_w,
-                                                   int64_t act) {
+std::tuple<Tensor, Tensor> depthwise_conv_act_pool(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h,
+                                                   int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dilation_h,
+                                                   int64_t dilation_w, int64_t act) {
   const ConvShape s = conv_shape(x, weight, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w);
   Tensor pooled;
   Tensor y = depthwise(x, weight, bias, s, act, &pooled);
   return {y, pooled};
 }
 
-Tensor conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, int64_t stride_w,
-                int64_t pad_h, int64_t pad_w, int64_t dilation_h, int64_t dilation_w, int64_t act) {
+Tensor conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, int64_t stride_w, int64_t pad_h,
+                int64_t pad_w, int64_t dilation_h, int64_t dilation_w, int64_t act) {
   const ConvShape s = conv_shape(x, weight, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w);
   STD_TORCH_CHECK(weight.size(1) == s.c, "effops: weight must have shape (O, C, kh, kw)");
   Tensor y = new_image(x, s.n, s.oc, s.oh, s.ow);
@@ -165,12 +162,11 @@ Tensor conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, 
   return y;
 }
 
-Tensor pointwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, OptionalTensor gate,
-                          OptionalTensor residual, int64_t act) {
+Tensor pointwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, OptionalTensor gate, OptionalTensor residual,
+                          int64_t act) {
   const Tensor image = channels_last(x, "x");
   const int64_t n = x.size(0), c = x.size(1), h = x.size(2), w = x.size(3), out = weight.size(0);
-  STD_TORCH_CHECK(weight.size(1) == c && weight.numel() == out * c,
-                  "effops: weight must have shape (O, C, 1, 1)");
+  STD_TORCH_CHECK(weight.size(1) == c && weight.numel() == out * c, "effops: weight must have shape (O, C, 1, 1)");
   Tensor y = new_image(x, n, out, h, w);
   OptionalTensor keep_bias;
   effops::GemmParams p{};
@@ -204,10 +200,9 @@ Tensor gate_of(const Tensor& pooled, const Tensor& reduce_weight, const Optional
   p.gate = static_cast<effops::Gate>(gate);
   p.pooled = float_data(mean, "pooled", n, c);
   p.out = static_cast<float*>(out.mutable_data_ptr());
-  const effops::SeWeights weights{vector_view(reduce_weight, "reduce_weight", r * c, keep[0]),
-                                  vector_view(reduce_bias, "reduce_bias", r, keep[1]),
-                                  vector_view(expand_weight, "expand_weight", c * r, keep[2]),
-                                  vector_view(expand_bias, "expand_bias", c, keep[3])};
+  const effops::SeWeights weights{
+      vector_view(reduce_weight, "reduce_weight", r * c, keep[0]), vector_view(reduce_bias, "reduce_bias", r, keep[1]),
+      vector_view(expand_weight, "expand_weight", c * r, keep[2]), vector_view(expand_bias, "expand_bias", c, keep[3])};
   effops::run_se_gate(p, weights, threads());
   return out;
 }

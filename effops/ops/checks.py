@@ -52,9 +52,7 @@ def _pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, i
 def _padding(value: int | str | Sequence[int]) -> tuple[int, int]:
     if isinstance(value, str):
         if value != "same":
-            raise ArgumentError(
-                f"padding must be an int, a pair of ints or 'same' (TensorFlow's SAME); got {value!r}"
-            )
+            raise ArgumentError(f"padding must be an int, a pair of ints or 'same' (TensorFlow's SAME); got {value!r}")
         return SAME, SAME
     return _pair("padding", value, 0)
 
@@ -74,13 +72,12 @@ def image(x: Tensor, argument: str = "x") -> None:
 def _floating(x: Tensor, argument: str) -> None:
     if not x.is_floating_point():
         raise ArgumentError(
-            f"{argument} must be float32, float16, bfloat16 or float64; got {x.dtype}. Convert it first: {argument}.float()"
+            f"{argument} must be float32, float16, bfloat16 or float64; got {x.dtype}. "
+            f"Convert it first: {argument}.float()"
         )
 
 
-def _beside(
-    tensor: Tensor, argument: str, x: Tensor, dtypes: tuple[torch.dtype, ...], owner: str = "x"
-) -> None:
+def _beside(tensor: Tensor, argument: str, x: Tensor, dtypes: tuple[torch.dtype, ...], owner: str = "x") -> None:
     """Require a tensor on x's device with one of these dtypes."""
     if not isinstance(tensor, Tensor):
         raise ArgumentError(f"{argument} must be a torch.Tensor; got {type(tensor).__name__}")
@@ -107,9 +104,7 @@ def _vector(bias: Tensor | None, argument: str, size: int, x: Tensor) -> None:
         (x.dtype,) if x.dtype in (torch.float32, torch.float64) else (x.dtype, torch.float32),
     )
     if bias.dim() != 1 or bias.shape[0] != size:
-        raise ArgumentError(
-            f"{argument} must have shape ({size},), one value an output channel; got {_shape(bias)}"
-        )
+        raise ArgumentError(f"{argument} must have shape ({size},), one value an output channel; got {_shape(bias)}")
 
 
 def conv(
@@ -130,9 +125,7 @@ def conv(
     per_filter = 1 if depthwise else channels
     if weight.dim() != 4 or weight.shape[1] != per_filter or (depthwise and weight.shape[0] != channels):
         expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
-        raise ArgumentError(
-            f"weight must have shape {expected} for x with {channels} channels; got {_shape(weight)}"
-        )
+        raise ArgumentError(f"weight must have shape {expected} for x with {channels} channels; got {_shape(weight)}")
     _vector(bias, "bias", weight.shape[0], x)
     stride, dilation, padding = _pair("stride", stride, 1), _pair("dilation", dilation, 1), _padding(padding)
     for axis in (0, 1):
@@ -140,8 +133,8 @@ def conv(
         if kernel < 1 or output_size(size, kernel, stride[axis], padding[axis], dilation[axis]) < 1:
             name = ("height", "width")[axis]
             raise ArgumentError(
-                f"the output would be empty: x has {name} {size}, the kernel reaches over {dilation[axis] * (kernel - 1) + 1} "
-                f"and padding adds {2 * max(padding[axis], 0)}. Give a larger input or more padding"
+                f"the output would be empty: x has {name} {size}, the kernel reaches over "
+                f"{dilation[axis] * (kernel - 1) + 1} and padding adds {2 * max(padding[axis], 0)}. Give a larger input or more padding"
             )
     return (x, weight, bias, *stride, *padding, *dilation, activation_code(act))
 
@@ -161,9 +154,7 @@ def pointwise(
         _beside(residual, "residual", x, (x.dtype,))
         expected = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
         if residual.shape != expected:
-            raise ArgumentError(
-                f"residual must have the output's shape {tuple(expected)}; got {_shape(residual)}"
-            )
+            raise ArgumentError(f"residual must have the output's shape {tuple(expected)}; got {_shape(residual)}")
     return x, weight, bias, gate, residual, activation_code(act)
 
 
@@ -195,9 +186,7 @@ def _se_weights(
     expand_weight: Tensor,
     expand_bias: Tensor | None,
 ) -> None:
-    dtypes = (
-        (torch.float64,) if owner.dtype == torch.float64 else (torch.float32, torch.bfloat16, torch.float16)
-    )
+    dtypes = (torch.float64,) if owner.dtype == torch.float64 else (torch.float32, torch.bfloat16, torch.float16)
     for argument, tensor in (("reduce_weight", reduce_weight), ("expand_weight", expand_weight)):
         _beside(tensor, argument, owner, dtypes, name)
     _matrix(reduce_weight, "reduce_weight", "reduced", channels)
@@ -223,9 +212,7 @@ def se_gate(
     """Arguments of se_gate."""
     if not isinstance(pooled, Tensor) or pooled.dim() != 2:
         got = _shape(pooled) if isinstance(pooled, Tensor) else type(pooled).__name__
-        raise ArgumentError(
-            f"pooled must be a tensor of shape (N, C), the spatial mean of an image; got {got}"
-        )
+        raise ArgumentError(f"pooled must be a tensor of shape (N, C), the spatial mean of an image; got {got}")
     if pooled.dtype not in (torch.float32, torch.float64):
         raise ArgumentError(
             f"pooled must be float32 (squeeze-excite is computed in float32); got {pooled.dtype}. Use pooled.float()"

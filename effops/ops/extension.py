@@ -8,9 +8,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-_REBUILD = (
-    "Rebuild it: pip install --no-build-isolation --force-reinstall --no-deps . in a checkout of effops"
-)
+_REBUILD = "Rebuild it: pip install --no-build-isolation --force-reinstall --no-deps . in a checkout of effops"
 
 
 def _explain(error: ImportError) -> str:
@@ -23,7 +21,8 @@ def _explain(error: ImportError) -> str:
             f"ops run on the reference. {_REBUILD}"
         )
     if wanted not in built:
-        return f"the C++ extension was built for another Python: found {', '.join(built)}, this one needs {wanted}. {_REBUILD}"
+        found = ", ".join(built)
+        return f"the C++ extension was built for another Python: found {found}, this one needs {wanted}. {_REBUILD}"
     return f"the C++ extension {wanted} does not load: {error}. {_REBUILD}"
 
 

@@ -55,8 +55,7 @@ def _conv(
     groups: int,
 ) -> Tensor:
     (top, bottom), (left, right) = (
-        pad_before_after(x.shape[2 + i], weight.shape[2 + i], stride[i], padding[i], dilation[i])
-        for i in (0, 1)
+        pad_before_after(x.shape[2 + i], weight.shape[2 + i], stride[i], padding[i], dilation[i]) for i in (0, 1)
     )
     bias = _cast(bias, x.dtype)
     if top == bottom and left == right:
@@ -92,9 +91,7 @@ def depthwise_conv_act(
     dilation_w: int,
     act: int,
 ) -> Tensor:
-    y = _conv(
-        x, weight, bias, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), groups=x.shape[1]
-    )
+    y = _conv(x, weight, bias, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), groups=x.shape[1])
     return _channels_last(activation(y, act))
 
 

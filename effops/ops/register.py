@@ -14,8 +14,6 @@ from .table import OPS
 _library = torch.library.Library("effops", "DEF")
 
 for _op in OPS.values():
-    _library.define(
-        _op.name + _op.schema, tags=(torch.Tag.needs_fixed_stride_order, torch.Tag.pt2_compliant_tag)
-    )
+    _library.define(_op.name + _op.schema, tags=(torch.Tag.needs_fixed_stride_order, torch.Tag.pt2_compliant_tag))
     _library.impl(_op.name, _op.reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"effops::{_op.name}", _op.fake, lib=_library)

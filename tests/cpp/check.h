@@ -57,8 +57,7 @@ class Guarded {
   }
   // An output, filled with NaN: an element that is never written shows.
   Guarded(int64_t size, effops::DType dtype)
-      : Guarded(std::vector<float>(static_cast<size_t>(size), std::numeric_limits<float>::quiet_NaN()),
-                dtype) {}
+      : Guarded(std::vector<float>(static_cast<size_t>(size), std::numeric_limits<float>::quiet_NaN()), dtype) {}
 
   void* data() { return bytes_.data() + kGuard * width(); }
   float operator[](int64_t i) const { return get(static_cast<size_t>(i) + kGuard); }

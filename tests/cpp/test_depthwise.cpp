@@ -15,8 +15,7 @@ ConvShape shape_of(const Case& t) {
   ConvShape s{};
   s.n = t.n, s.c = t.c, s.h = t.h, s.w = t.w, s.oc = t.c, s.kh = s.kw = t.k;
   s.stride_h = s.stride_w = t.stride, s.dilation_h = s.dilation_w = t.dilation;
-  s.oh = output_size(t.h, t.k, t.stride, t.pad, t.dilation),
-  s.ow = output_size(t.w, t.k, t.stride, t.pad, t.dilation);
+  s.oh = output_size(t.h, t.k, t.stride, t.pad, t.dilation), s.ow = output_size(t.w, t.k, t.stride, t.pad, t.dilation);
   s.pad_top = pad_before(t.h, t.k, t.stride, t.pad, t.dilation);
   s.pad_left = pad_before(t.w, t.k, t.stride, t.pad, t.dilation);
   return s;
@@ -36,8 +35,8 @@ std::vector<double> expected(const ConvShape& s, Act act, const Guarded& x, cons
               const int64_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
               const int64_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
               if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-              sum += static_cast<double>(x[((n * s.h + iy) * s.w + ix) * s.c + c]) *
-                     weight[(c * s.kh + ky) * s.kw + kx];
+              sum +=
+                  static_cast<double>(x[((n * s.h + iy) * s.w + ix) * s.c + c]) * weight[(c * s.kh + ky) * s.kw + kx];
             }
           const double v = activate(act, sum);
           y[static_cast<size_t>(((n * s.oh + oy) * s.ow + ox) * s.c + c)] = v;
@@ -66,10 +65,10 @@ void run(const Case& t, const std::string& tier, DType dtype, Act act) {
   p.y = y2.data();
   run_depthwise(p, view, bias_view, static_cast<float*>(pooled2.data()), kTwoThreads);
 
-  const std::string name = tier + "n" + std::to_string(t.n) + " c" + std::to_string(t.c) + " " +
-                           std::to_string(t.h) + "x" + std::to_string(t.w) + " k" + std::to_string(t.k) +
-                           " s" + std::to_string(t.stride) + " p" + std::to_string(t.pad) + " d" +
-                           std::to_string(t.dilation) + " act" + std::to_string(static_cast<int>(act));
+  const std::string name = tier + "n" + std::to_string(t.n) + " c" + std::to_string(t.c) + " " + std::to_string(t.h) +
+                           "x" + std::to_string(t.w) + " k" + std::to_string(t.k) + " s" + std::to_string(t.stride) +
+                           " p" + std::to_string(t.pad) + " d" + std::to_string(t.dilation) + " act" +
+                           std::to_string(static_cast<int>(act));
   const double error = relative_error(y, want), pooled_error = relative_error(pooled, mean);
   check(error < tolerance(dtype), name + ": error " + std::to_string(error));
   check(pooled_error < 4e-6, name + ": error of the mean " + std::to_string(pooled_error));

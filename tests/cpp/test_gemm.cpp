@@ -25,8 +25,8 @@ void compare(GemmParams p, const WeightView& weight, const VectorView& bias, con
   check(y.same_bits(y2), name + ": the number of threads changes the result");
 }
 
-void pointwise(int64_t images, int64_t pixels, int64_t n, int64_t k, Act act, bool gated, bool residual,
-               bool k_major, const std::string& tier, DType dtype) {
+void pointwise(int64_t images, int64_t pixels, int64_t n, int64_t k, Act act, bool gated, bool residual, bool k_major,
+               const std::string& tier, DType dtype) {
   const int64_t m = images * pixels;
   Guarded x(random_values(m * k, 1), dtype), weight(random_values(n * k, 2), dtype),
       add(random_values(m * n, 4), dtype);
@@ -49,8 +49,7 @@ void pointwise(int64_t images, int64_t pixels, int64_t n, int64_t k, Act act, bo
     }
   // Where bfloat16 is multiplied in pairs, the gated input is rounded once more, as eager PyTorch rounds it.
   const double allowed = tolerance(dtype) * (gated && dtype == DType::kBFloat16 ? 2 : 1);
-  compare(p, view, {bias.data(), DType::kFloat32, n}, want, describe(tier, m, n, k) + (gated ? " gate" : ""),
-          allowed);
+  compare(p, view, {bias.data(), DType::kFloat32, n}, want, describe(tier, m, n, k) + (gated ? " gate" : ""), allowed);
 }
 
 void dense(int64_t c, int64_t size, int64_t oc, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation,
@@ -58,8 +57,7 @@ void dense(int64_t c, int64_t size, int64_t oc, int64_t kernel, int64_t stride, 
   ConvShape s{};
   s.n = 2, s.c = c, s.h = size, s.w = size + 2, s.oc = oc, s.kh = s.kw = kernel;
   s.stride_h = s.stride_w = stride, s.dilation_h = s.dilation_w = dilation;
-  s.oh = output_size(s.h, kernel, stride, pad, dilation),
-  s.ow = output_size(s.w, kernel, stride, pad, dilation);
+  s.oh = output_size(s.h, kernel, stride, pad, dilation), s.ow = output_size(s.w, kernel, stride, pad, dilation);
   s.pad_top = pad_before(s.h, kernel, stride, pad, dilation),
   s.pad_left = pad_before(s.w, kernel, stride, pad, dilation);
   Guarded x(random_values(s.n * s.c * s.h * s.w, 1), dtype);  // NCHW: patches are gathered from any strides
@@ -69,8 +67,7 @@ void dense(int64_t c, int64_t size, int64_t oc, int64_t kernel, int64_t stride, 
   p.m = s.n * s.oh * s.ow, p.n = oc, p.k = c * kernel * kernel, p.dtype = dtype, p.act = Act::kHardswish;
   p.x = x.data(), p.conv = &s;
   p.x_stride_n = c * s.h * s.w, p.x_stride_c = s.h * s.w, p.x_stride_h = s.w, p.x_stride_w = 1;
-  const WeightView view{weight.data(),       dtype,  oc, kernel,         kernel, c,
-                        c * kernel * kernel, kernel, 1,  kernel * kernel};
+  const WeightView view{weight.data(), dtype, oc, kernel, kernel, c, c * kernel * kernel, kernel, 1, kernel * kernel};
   std::vector<double> want;
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t oy = 0; oy < s.oh; ++oy)
@@ -88,8 +85,7 @@ void dense(int64_t c, int64_t size, int64_t oc, int64_t kernel, int64_t stride, 
               }
           want.push_back(activate(p.act, sum));
         }
-  compare(p, view, {bias.data(), DType::kFloat32, oc}, want, describe(tier, p.m, oc, p.k) + " dense",
-          tolerance(dtype));
+  compare(p, view, {bias.data(), DType::kFloat32, oc}, want, describe(tier, p.m, oc, p.k) + " dense", tolerance(dtype));
 }
 
 }  // namespace

@@ -8,8 +8,7 @@ namespace {
 
 void gate(int64_t n, int64_t c, int64_t r, Act act, Gate gate, const std::string& tier, DType dtype) {
   Guarded pooled(random_values(n * c, 1), DType::kFloat32);
-  Guarded w1(random_values(r * c, 2), dtype), w2(random_values(c * r, 3), dtype),
-      b1(random_values(r, 4), dtype);
+  Guarded w1(random_values(r * c, 2), dtype), w2(random_values(c * r, 3), dtype), b1(random_values(r, 4), dtype);
   std::vector<double> want;
   for (int64_t i = 0; i < n; ++i) {
     std::vector<double> hidden;
@@ -21,8 +20,7 @@ void gate(int64_t n, int64_t c, int64_t r, Act act, Gate gate, const std::string
     for (int64_t k = 0; k < c; ++k) {
       double sum = 0;
       for (int64_t j = 0; j < r; ++j) sum += w2[k * r + j] * hidden[static_cast<size_t>(j)];
-      want.push_back(gate == Gate::kSigmoid ? 1 / (1 + std::exp(-sum))
-                                            : std::min(std::max(sum + 3, 0.0), 6.0) / 6);
+      want.push_back(gate == Gate::kSigmoid ? 1 / (1 + std::exp(-sum)) : std::min(std::max(sum + 3, 0.0), 6.0) / 6);
     }
   }
   Guarded out(n * c, DType::kFloat32);

@@ -28,8 +28,7 @@ inline float emulated_reduce_add_ps(__m512 a) {
 template <class T>
 inline void emulated_mask_storeu(void* memory, uint32_t mask, const void* vector, int lanes) {
   for (int i = 0; i < lanes; ++i) {
-    if (mask >> i & 1)
-      __builtin_memcpy(static_cast<T*>(memory) + i, static_cast<const T*>(vector) + i, sizeof(T));
+    if (mask >> i & 1) __builtin_memcpy(static_cast<T*>(memory) + i, static_cast<const T*>(vector) + i, sizeof(T));
   }
 }
 template <class V, class T>
@@ -44,8 +43,7 @@ inline V emulated_maskz_loadu(uint32_t mask, const void* memory) {
 #undef _mm512_maskz_loadu_ps
 #undef _mm256_maskz_loadu_epi16
 #define _mm512_mask_storeu_ps(p, k, a) emulated_mask_storeu<float>(p, k, &(a), 16)
-#define _mm256_mask_storeu_epi16(p, k, a) \
-  emulated_mask_storeu<int16_t>(p, k, &static_cast<const __m256i&>(a), 16)
+#define _mm256_mask_storeu_epi16(p, k, a) emulated_mask_storeu<int16_t>(p, k, &static_cast<const __m256i&>(a), 16)
 #define _mm512_maskz_loadu_ps(k, p) emulated_maskz_loadu<__m512, float>(k, p)
 #define _mm256_maskz_loadu_epi16(k, p) emulated_maskz_loadu<__m256i, int16_t>(k, p)
 #define _mm512_cvtepi32_epi16 emulated_cvtepi32_epi16

@@ -1,0 +1,232 @@
+"""Sample inputs and the tolerance rule, shared by the tests and the benches.
+
+The rule: against the float64 reference, a kernel's error may be at most twice that of plain torch in the same dtype,
+plus one unit in the last place of the largest value; four where there are so few values (under 64) that eager's largest
+error is a matter of luck. No other number is tuned.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .ops import functional
+from .ops.spec import ACTIVATIONS, GATES
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Arguments of one public op; tensors are float32 and NCHW-contiguous until converted."""
+
+    op: str
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.op}-{self.name}"
+
+    def map(self, convert: Callable[[str, Tensor], Tensor]) -> Sample:
+        """The sample with ``convert(argument_name, tensor)`` applied to every tensor."""
+        names = _ARGUMENTS[self.op]
+        args = tuple(convert(names[i], arg) if isinstance(arg, Tensor) else arg for i, arg in enumerate(self.args))
+        kwargs = {
+            key: convert(key, value) if isinstance(value, Tensor) else value for key, value in self.kwargs.items()
+        }
+        return replace(self, args=args, kwargs=kwargs)
+
+    def to(self, dtype: torch.dtype) -> Sample:
+        """The sample in a dtype; what effops keeps in float32 (means and gates) stays there below float64."""
+        kept = ("gate", "pooled")
+        return self.map(lambda name, t: t if name in kept and dtype != torch.float64 else t.to(dtype))
+
+    def run(self) -> tuple[Tensor, ...]:
+        """The op's outputs, always as a tuple."""
+        outputs = getattr(functional, self.op)(*self.args, **self.kwargs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+_ARGUMENTS = {
+    "conv_act": ("x", "weight", "bias"),
+    "depthwise_conv_act": ("x", "weight", "bias"),
+    "pointwise_conv_act": ("x", "weight", "bias"),
+    "se_gate": ("pooled", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
+    "squeeze_excite": ("x", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
+}
+
+# n, c, h, w, kernel, stride, padding, dilation. From the networks (at reduced height), then odd ones.
+_DEPTHWISE = (
+    (2, 32, 20, 28, 3, 1, 1, 1),
+    (1, 96, 18, 30, 3, 2, "same", 1),
+    (2, 144, 14, 14, 5, 2, "same", 1),
+    (1, 240, 14, 28, 5, 1, 2, 1),
+    (2, 480, 14, 14, 3, 1, 1, 1),
+    (1, 672, 7, 14, 5, 2, 2, 1),
+    (2, 1152, 7, 7, 5, 1, "same", 1),
+    (2, 1152, 4, 4, 3, 1, 1, 1),
+    (1, 64, 16, 16, 7, 1, 3, 1),
+    (2, 24, 15, 13, 7, 2, "same", 1),
+    (0, 16, 8, 8, 3, 1, 1, 1),
+    (2, 1, 9, 7, 3, 1, 1, 1),
+    (3, 13, 17, 5, 5, 1, "same", 1),
+    (1, 7, 1, 1, 3, 1, 1, 1),
+    (1, 19, 2, 3, 5, 2, "same", 1),
+    (1, 40, 1, 30, 3, 1, 1, 1),
+    (1, 11, 12, 10, 4, 1, "same", 1),
+    (1, 9, 12, 10, 1, 1, 0, 1),
+    (1, 10, 21, 20, 9, 3, 4, 1),
+    (1, 17, 13, 14, 3, 1, 2, 2),
+    (1, 8, 14, 15, 5, 1, "same", 2),
+    (1, 12, 10, 11, 3, (2, 1), (0, 2), 1),
+    (1, 6, 9, 9, 3, 1, 5, 1),
+)
+# n, c, h, w, out_channels, kernel, stride, padding, dilation
+_DENSE = (
+    (2, 3, 24, 26, 32, 3, 2, "same", 1),
+    (1, 3, 25, 24, 40, 3, 2, 1, 1),
+    (0, 3, 8, 8, 16, 3, 2, 1, 1),
+    (1, 5, 9, 7, 17, 5, 1, 2, 1),
+    (2, 4, 10, 11, 9, 3, 1, 2, 2),
+    (1, 1, 1, 1, 1, 1, 1, 0, 1),
+)
+# n, c, h, w, out_channels
+_POINTWISE = (
+    (2, 16, 20, 21, 96),
+    (2, 96, 14, 14, 24),
+    (1, 144, 9, 8, 40),
+    (2, 480, 7, 7, 112),
+    (1, 1152, 7, 7, 320),
+    (2, 320, 4, 4, 1280),
+    (3, 960, 1, 1, 100),
+    (0, 16, 8, 8, 24),
+    (1, 1, 3, 3, 1),
+    (2, 13, 5, 7, 17),
+    (1, 33, 1, 9, 65),
+    (1, 3, 2, 2, 7),
+)
+# n, c, reduced, h, w
+_SQUEEZE_EXCITE = (
+    (2, 32, 8, 14, 14),
+    (1, 1152, 48, 7, 7),
+    (3, 72, 24, 9, 8),
+    (0, 16, 4, 5, 5),
+    (2, 13, 1, 11, 12),
+    (1, 1, 1, 1, 1),
+    (2, 960, 240, 3, 3),
+)
+
+
+def _generator(*key: object) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(repr(key).encode()))
+
+
+def _conv_samples(op: str, rows: tuple) -> Iterator[Sample]:
+    depthwise = op == "depthwise_conv_act"
+    for i, row in enumerate(rows):
+        n, c, h, w = row[:4]
+        out = c if depthwise else row[4]
+        kernel, stride, padding, dilation = row[4:] if depthwise else row[5:]
+        g = _generator(op, row)
+        x = torch.randn(n, c, h, w, generator=g)
+        weight = torch.randn(out, 1 if depthwise else c, kernel, kernel, generator=g)
+        bias = torch.randn(out, generator=g) if i % 4 != 3 else None
+        kwargs = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "act": ACTIVATIONS[i % len(ACTIVATIONS)],
+        }
+        name = f"{n}x{c}x{h}x{w}-k{kernel}-s{stride}-p{padding}-d{dilation}-{kwargs['act']}".replace(" ", "")
+        yield Sample(op, name, (x, weight, bias), kwargs)
+        if depthwise:
+            yield Sample(op, name + "-pool", (x, weight, bias), {**kwargs, "pool": True})
+
+
+def _pointwise_samples() -> Iterator[Sample]:
+    for i, (n, c, h, w, out) in enumerate(_POINTWISE):
+        g = _generator("pointwise", i)
+        x = torch.randn(n, c, h, w, generator=g)
+        weight = torch.randn(out, c, 1, 1, generator=g) / c**0.5
+        bias = torch.randn(out, generator=g) if i % 4 != 3 else None
+        gate = torch.rand(n, c, generator=g)
+        residual = torch.randn(n, out, h, w, generator=g)
+        for suffix, extra in (
+            ("", {}),
+            ("-gate", {"gate": gate}),
+            ("-gate-residual", {"gate": gate, "residual": residual}),
+        ):
+            act = ACTIVATIONS[(i + len(extra)) % len(ACTIVATIONS)]
+            name = f"{n}x{c}x{h}x{w}-o{out}-{act}{suffix}"
+            args = (x, weight[:, :, 0, 0] if i % 3 == 2 else weight, bias)
+            yield Sample("pointwise_conv_act", name, args, {"act": act, **extra})
+
+
+def _se_samples(op: str) -> Iterator[Sample]:
+    for i, (n, c, r, h, w) in enumerate(_SQUEEZE_EXCITE):
+        g = _generator("se", i)
+        x = torch.randn(n, c, h, w, generator=g)
+        weights = (
+            torch.randn(r, c, 1, 1, generator=g) / c**0.5,
+            torch.randn(r, generator=g),
+            torch.randn(c, r, 1, 1, generator=g) / r**0.5,
+            torch.randn(c, generator=g) if i % 2 else None,
+        )
+        kwargs = {"act": ("silu", "relu")[i % 2], "gate": GATES[i % 2]}
+        name = f"{n}x{c}x{h}x{w}-r{r}-{kwargs['act']}-{kwargs['gate']}"
+        if op == "se_gate":
+            yield Sample(op, name, (x.mean((2, 3)), *weights), kwargs)
+            continue
+        yield Sample(op, name, (x, *weights), kwargs)
+        yield Sample(op, name + "-pooled", (x, *weights), {**kwargs, "pooled": x.mean((2, 3))})
+
+
+def samples(op: str | None = None) -> Iterator[Sample]:
+    """Samples of one public op, or of all: shapes of the networks first, then odd ones."""
+    makers = {
+        "conv_act": lambda: _conv_samples("conv_act", _DENSE),
+        "depthwise_conv_act": lambda: _conv_samples("depthwise_conv_act", _DEPTHWISE),
+        "pointwise_conv_act": _pointwise_samples,
+        "se_gate": lambda: _se_samples("se_gate"),
+        "squeeze_excite": lambda: _se_samples("squeeze_excite"),
+    }
+    for name, make in makers.items():
+        if op in (None, name):
+            yield from make()
+
+
+def largest_error(actual: Tensor, exact: Tensor) -> float:
+    """Largest absolute error, NaN-aware: a NaN on one side only is an infinite error."""
+    actual = actual.double()
+    if not torch.equal(actual.isnan(), exact.isnan()):
+        return float("inf")
+    error = (actual - exact).abs().nan_to_num(0.0)
+    return error.max().item() if error.numel() else 0.0
+
+
+def assert_as_good_as_eager(actual: Tensor, eager: Tensor, exact: Tensor, what: str = "output") -> None:
+    """Hold a kernel's result to the tolerance rule of this module.
+
+    Args:
+        actual: the kernel's result.
+        eager: plain torch in the same dtype.
+        exact: the float64 reference on the same inputs.
+        what: named in the error.
+
+    Raises:
+        AssertionError: shape or dtype differ, or the error is over twice eager's plus the floor.
+    """
+    if actual.shape != exact.shape or actual.dtype != eager.dtype:
+        raise AssertionError(
+            f"{what}: got {actual.dtype} {tuple(actual.shape)}, expected {eager.dtype} {tuple(exact.shape)}"
+        )
+    scale = exact.abs().nan_to_num(0.0).max().item() if exact.numel() else 0.0
+    ulps = 1 if exact.numel() >= 64 else 4
+    floor = ulps * torch.finfo(actual.dtype).eps * scale
+    error, allowed = largest_error(actual, exact), 2 * largest_error(eager, exact) + floor
+    if error > allowed:
+        raise AssertionError(f"{what}: error {error:.3g}, allowed {allowed:.3g} at values up to {scale:.3g}")
