@@ -14,6 +14,7 @@ if _found < (2, 11):
 
 from . import ops  # noqa: E402 - after the version check, so that an old torch gives the readable message
 from .errors import ArgumentError, BackendError, CheckpointError, EffopsError  # noqa: E402
+from .models import create_model, list_models, model_info  # noqa: E402
 from .ops.backends import backend  # noqa: E402
 from .ops.functional import explain  # noqa: E402
 
@@ -24,6 +25,9 @@ __all__ = [
     "EffopsError",
     "__version__",
     "backend",
+    "create_model",
     "explain",
+    "list_models",
+    "model_info",
     "ops",
 ]

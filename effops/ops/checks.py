@@ -134,7 +134,8 @@ def conv(
             name = ("height", "width")[axis]
             raise ArgumentError(
                 f"the output would be empty: x has {name} {size}, the kernel reaches over "
-                f"{dilation[axis] * (kernel - 1) + 1} and padding adds {2 * max(padding[axis], 0)}. Give a larger input or more padding"
+                f"{dilation[axis] * (kernel - 1) + 1} and padding adds {2 * max(padding[axis], 0)}. "
+                "Give a larger input or more padding"
             )
     return (x, weight, bias, *stride, *padding, *dilation, activation_code(act))
 
