@@ -59,51 +59,22 @@ def build(
 
 def build_block(block: Block, arch: Arch, *, drop_path: float = 0.0) -> nn.Module:
     """The module of one block, with the padding and the batch norm of its network."""
-    padding = "same" if arch.padding == "same" else None
+    style = {
+        "stride": block.stride,
+        "padding": "same" if arch.padding == "same" else None,
+        "act": block.act,
+        "bn_eps": arch.bn_eps,
+        "bn_momentum": arch.bn_momentum,
+    }
     if isinstance(block, ConvBNAct):
-        return ConvBNActModule(
-            block.in_channels,
-            block.out_channels,
-            block.kernel_size,
-            stride=block.stride,
-            padding=padding,
-            act=block.act,
-            bn_eps=arch.bn_eps,
-            bn_momentum=arch.bn_momentum,
-        )
-    if isinstance(block, DepthwiseSeparable):
-        return DepthwiseSeparableModule(
-            block.in_channels,
-            block.out_channels,
-            block.kernel_size,
-            stride=block.stride,
-            padding=padding,
-            act=block.act,
-            se_channels=block.se.channels if block.se else 0,
-            se_act=block.se.act if block.se else None,
-            se_gate=block.se.gate if block.se else "sigmoid",
-            residual=block.residual,
-            drop_path=drop_path,
-            bn_eps=arch.bn_eps,
-            bn_momentum=arch.bn_momentum,
-        )
-    if isinstance(block, InvertedResidual):
-        return MBConv(
-            block.in_channels,
-            block.mid_channels,
-            block.out_channels,
-            block.kernel_size,
-            stride=block.stride,
-            padding=padding,
-            act=block.act,
-            se_channels=block.se.channels if block.se else 0,
-            se_act=block.se.act if block.se else None,
-            se_gate=block.se.gate if block.se else "sigmoid",
-            residual=block.residual,
-            drop_path=drop_path,
-            bn_eps=arch.bn_eps,
-            bn_momentum=arch.bn_momentum,
-        )
+        return ConvBNActModule(block.in_channels, block.out_channels, block.kernel_size, **style)
+    if isinstance(block, (DepthwiseSeparable, InvertedResidual)):
+        style |= {"residual": block.residual, "drop_path": drop_path}
+        if block.se:
+            style |= {"se_channels": block.se.channels, "se_act": block.se.act, "se_gate": block.se.gate}
+        if isinstance(block, DepthwiseSeparable):
+            return DepthwiseSeparableModule(block.in_channels, block.out_channels, block.kernel_size, **style)
+        return MBConv(block.in_channels, block.mid_channels, block.out_channels, block.kernel_size, **style)
     raise ArgumentError(f"no module is known for a block of kind {type(block).__name__}")
 
 

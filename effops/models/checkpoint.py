@@ -20,15 +20,15 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a ``.safetensors`` file, or a torch file with ``weights_only=True``, and unwrap the weights.
 
+    Of a training checkpoint with averaged weights beside the last ones, the averaged ones are taken.
+
     Raises:
         CheckpointError: no such file, unreadable, or without tensors.
     """
     path = Path(path)
     if not path.is_file():
         reason = "is a directory" if path.is_dir() else "does not exist"
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} {reason}; give the path of a .pth or .safetensors file"
-        )
+        raise CheckpointError(f"checkpoint {str(path)!r} {reason}; give the path of a .pth or .safetensors file")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     state_dict = _unwrap(content)
     if state_dict is None:
@@ -47,8 +47,7 @@ def _read_safetensors(path: Path) -> object:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"checkpoint {str(path)!r} is not a readable safetensors file ({error}); "
-            "it may be incomplete, get it again"
+            f"checkpoint {str(path)!r} is not a readable safetensors file ({error}); it may be incomplete, get it again"
         ) from error
 
 
@@ -70,9 +69,7 @@ def _unwrap(content: object) -> dict[str, Tensor] | None:
     for wrapper in _WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             return _unwrap(content[wrapper])
-    tensors = {
-        key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
-    }
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     return tensors if tensors and len(tensors) == len(content) else None
 
 

@@ -101,11 +101,7 @@ class Network(FoldingModule):
                 x = checkpoint(stage, x, use_reentrant=False)
         else:
             x = self.blocks(x)
-        return (
-            x
-            if self.arch.head.pooled
-            else self._conv_bn_act("conv_head", self._head_bn, x, self.arch.head.act)
-        )
+        return x if self.arch.head.pooled else self._conv_bn_act("conv_head", self._head_bn, x, self.arch.head.act)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the feature map and classify it; ``pre_logits`` stops before dropout and the classifier."""

@@ -82,9 +82,7 @@ def export_state_dict(network: Network, spelling: str) -> dict[str, Tensor]:
     known = SPELLINGS.get(spelling)
     if known is None or network.arch.family not in known.families:
         possible = [name for name, entry in SPELLINGS.items() if network.arch.family in entry.families]
-        raise ArgumentError(
-            f"spelling must be one of {', '.join(possible)} for {network.arch.name}; got {spelling!r}"
-        )
+        raise ArgumentError(f"spelling must be one of {', '.join(possible)} for {network.arch.name}; got {spelling!r}")
     ours = network.state_dict()
     exported = {key: ours[our_key] for key, our_key in known.keys(network.arch).items() if our_key in ours}
     if spelling == "torchvision" and network.arch.head.pooled:
@@ -130,8 +128,7 @@ def _check_shapes(
     if not differing:
         return
     listed = "; ".join(
-        f"{key} has {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in differing[:_SHOWN]
+        f"{key} has {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}" for key in differing[:_SHOWN]
     )
     more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
     if all(key.startswith("classifier.") for key in differing):

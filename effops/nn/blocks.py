@@ -25,11 +25,7 @@ class _DepthwiseBlock(FoldingModule):
     def _fold_all(self, pairs: tuple[tuple[str, str], ...]) -> list[Folded] | None:
         """Folded weights of every pair, or None when the block has to run module by module."""
         se = self._modules["se"]
-        if (
-            se._forward_hooks
-            or se._forward_pre_hooks
-            or (isinstance(se, SqueezeExcite) and not se.is_plain())
-        ):
+        if se._forward_hooks or se._forward_pre_hooks or (isinstance(se, SqueezeExcite) and not se.is_plain()):
             return None
         folded = []
         for conv_name, bn_name in pairs:
@@ -71,6 +67,7 @@ class DepthwiseSeparable(_DepthwiseBlock):
     Args:
         se_channels: width of the squeeze-excite bottleneck, 0 for none.
         se_act: activation in it, None for ``act``.
+        se_gate: "sigmoid" (EfficientNet) or "hardsigmoid" (MobileNetV3).
         residual: add the input at stride 1 with equal channels.
         drop_path: stochastic depth rate of the residual branch, in training.
         padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
@@ -97,9 +94,7 @@ class DepthwiseSeparable(_DepthwiseBlock):
         checks.activation_code(act)
         self.act = act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
-        self.conv_dw = conv2d(
-            in_channels, in_channels, kernel_size, stride=stride, padding=padding, groups=in_channels
-        )
+        self.conv_dw = conv2d(in_channels, in_channels, kernel_size, stride=stride, padding=padding, groups=in_channels)
         self.bn1 = nn.BatchNorm2d(in_channels, eps=bn_eps, momentum=bn_momentum)
         self.se = _squeeze_excite(in_channels, se_channels, se_act or act, se_gate)
         self.conv_pw = conv2d(in_channels, out_channels, 1)
@@ -128,6 +123,7 @@ class MBConv(_DepthwiseBlock):
         mid_channels: width after the expansion.
         se_channels: width of the squeeze-excite bottleneck, 0 for none.
         se_act: activation in it, None for ``act``.
+        se_gate: "sigmoid" (EfficientNet) or "hardsigmoid" (MobileNetV3).
         residual: add the input at stride 1 with equal channels.
         drop_path: stochastic depth rate of the residual branch, in training.
         padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.

@@ -129,6 +129,4 @@ def dense_conv_act(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | No
     """Run a dense convolution's folded weights, a 1 x 1 one as the matrix product that it is."""
     if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
         return pointwise_conv_act(x, weight, bias, act=act)
-    return conv_act(
-        x, weight, bias, stride=conv.stride, padding=op_padding(conv), dilation=conv.dilation, act=act
-    )
+    return conv_act(x, weight, bias, stride=conv.stride, padding=op_padding(conv), dilation=conv.dilation, act=act)

@@ -143,9 +143,7 @@ def _any_requires_grad(tensors: tuple[Tensor, ...]) -> bool:
     return any(tensor.requires_grad for tensor in tensors)
 
 
-def _stamp(
-    w: Tensor, c: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: Tensor, eps: float
-) -> tuple | None:
+def _stamp(w: Tensor, c: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: Tensor, eps: float) -> tuple | None:
     """What changes when a tensor is replaced (id), edited (version) or given new data (address). None:
     unknown.
 

@@ -24,9 +24,7 @@ class SqueezeExcite(nn.Module):
         gate: "sigmoid" (EfficientNet) or "hardsigmoid" (MobileNetV3).
     """
 
-    def __init__(
-        self, channels: int, reduced_channels: int, *, act: str = "relu", gate: str = "sigmoid"
-    ) -> None:
+    def __init__(self, channels: int, reduced_channels: int, *, act: str = "relu", gate: str = "sigmoid") -> None:
         super().__init__()
         checks.activation_code(act)
         checks.gate_code(gate)

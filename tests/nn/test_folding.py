@@ -236,10 +236,7 @@ def test_the_state_holds_unfolded_tensors_alone():
         module(images())
     assert set(module.state_dict()) == keys
     assert keys == {
-        *(
-            f"{conv}.weight"
-            for conv in ("conv_pw", "conv_dw", "conv_pwl", "se.conv_reduce", "se.conv_expand")
-        ),
+        *(f"{conv}.weight" for conv in ("conv_pw", "conv_dw", "conv_pwl", "se.conv_reduce", "se.conv_expand")),
         *(f"se.{conv}.bias" for conv in ("conv_reduce", "conv_expand")),
         *(
             f"bn{i}.{leaf}"
@@ -264,9 +261,7 @@ def test_other_dtypes(dtype):
 def test_hooks_on_inner_modules_run(name):
     """A hook needs the module's own output, so the block leaves the fused path."""
     module, seen = block(), []
-    handle = module.get_submodule(name).register_forward_hook(
-        lambda _module, _args, output: seen.append(output)
-    )
+    handle = module.get_submodule(name).register_forward_hook(lambda _module, _args, output: seen.append(output))
     with torch.no_grad():
         hooked = module(images())
         handle.remove()
@@ -319,3 +314,13 @@ def test_functional_call_uses_the_tensors_it_is_given():
         actual = torch.func.functional_call(module, doubled, (images(),))
         module.load_state_dict(doubled, strict=False)
         torch.testing.assert_close(actual, module(images()))
+
+
+def test_a_compiled_block_folds_in_its_graph():
+    """Without the cache, so that later changes are followed there too."""
+    module = block()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(images()), module(images()))
+        module.conv_dw.weight.mul_(2)
+        torch.testing.assert_close(compiled(images()), module(images()))

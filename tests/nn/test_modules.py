@@ -46,9 +46,7 @@ def test_same_padding_that_is_symmetric_stays_a_plain_convolution():
 def test_blocks_agree_with_their_formula(training, padding):
     """The formula spelled out with torch's functions, in training and in eval."""
     torch.manual_seed(0)
-    block = MBConv(
-        8, 24, 12, 5, stride=2, padding=padding, se_channels=3, act="hardswish", se_gate="hardsigmoid"
-    )
+    block = MBConv(8, 24, 12, 5, stride=2, padding=padding, se_channels=3, act="hardswish", se_gate="hardsigmoid")
     block.train(training)
 
     def norm(x: torch.Tensor, bn: nn.BatchNorm2d) -> torch.Tensor:
