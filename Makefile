@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP    := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard buildtools/*.py) $(shell find csrc)
 CXX_FILES = find csrc tests/cpp -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)
 
@@ -76,8 +76,8 @@ $(STAMPS)/runtime: requirements/build.txt requirements/runtime.txt $(STAMPS)/ven
 	@touch $@
 
 $(STAMPS)/build: $(SOURCES) $(STAMPS)/runtime
-	@echo 'effops: building the extension'
-	@$(PIP) --verbose --no-build-isolation --no-deps -e .
+	@echo 'effops: building the extension (a minute or two the first time)'
+	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(STAMPS)/samples: requirements/samples.txt $(STAMPS)/venv

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from samples import LITE0, MOBILENET_V2, SampleError, imagenet_photo, photo
+
+from effops.cli import main as effops
 
 
 def shown(path: str | Path) -> str:
@@ -33,8 +34,11 @@ def main() -> int:
         console.rule(f"[bold]{model}[/]", align="left")
         console.print(f"[dim]$ effops {escape(shlex.join(arguments))}[/]", soft_wrap=True)
         console.print()
-        if code := subprocess.run([sys.executable, "-m", "effops", *arguments]).returncode:
-            return code
+        try:
+            effops(arguments)
+        except SystemExit as end:
+            if end.code:
+                return int(end.code)
         console.print()
     console.print(f"Yours: [cyan]{escape(shown(sys.prefix))}/bin/effops classify PHOTO... --model NAME[/]")
     return 0

