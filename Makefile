@@ -36,10 +36,10 @@ test-cpp: $(STAMPS)/test ## build and run the C++ tests
 test-py test-slow: export OMP_WAIT_POLICY := PASSIVE
 
 TESTS ?= tests
-test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/samples ## run the Python tests
+test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests
 	$(BIN)/python -m pytest $(TESTS)
 
-test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/samples ## run the Python tests marked slow
+test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests marked slow
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
 BENCH ?= ops models
