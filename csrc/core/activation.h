@@ -1,8 +1,8 @@
 // One functor per activation and gate, over any value type V: float on host and device, or a SIMD vector.
 //
-// V needs + - * /, construction from float, and the functions fma, vmin, vmax, vabs, round_even, pow2 and
-// copysign. vmin(a, b) and vmax(a, b) return b when a comparison is unordered, so keep x second to let NaN
-// through.
+// V needs + - * /, construction from float, and the functions fma, vmin, vmax, vabs, copysign and low_bits_as_exponent
+// (the bits shifted left by 23). vmin(a, b) and vmax(a, b) return b when a comparison is unordered, so keep x second to
+// let NaN through.
 #pragma once
 
 #include "params.h"
@@ -15,23 +15,31 @@
 
 namespace effops {
 
-// exp(x), relative error about 1e-7: Cody-Waite reduction by ln 2 in two parts, then a degree-6 polynomial on
-// [-ln2/2, ln2/2]. Clamped so that 2^n stays normal.
+// exp(x) = p 2^n, relative error about 1e-7: n the nearest integer to x / ln 2, p a minimax polynomial of degree 6 in
+// the rest. x is clamped so that 2^n stays a normal number.
 template <class V>
-EFFOPS_HD inline V exp_approx(V x) {
-  x = vmin(V(88.0f), vmax(V(-87.0f), x));
-  const V n = round_even(x * V(1.44269504f));
-  V r = fma(n, V(-0.693359375f), x);
-  r = fma(n, V(2.12194440e-4f), r);
-  V p = V(1.9875691500e-4f);
-  p = fma(p, r, V(1.3981999507e-3f));
-  p = fma(p, r, V(8.3334519073e-3f));
-  p = fma(p, r, V(4.1665795894e-2f));
-  p = fma(p, r, V(1.6666665459e-1f));
-  p = fma(p, r, V(5.0000001201e-1f));
-  p = fma(p * r, r, r) + V(1.0f);
-  return p * pow2(n);
-}
+struct Exp {
+  V p, power;
+
+  EFFOPS_HD explicit Exp(V x) {
+    x = vmin(V(88.0f), vmax(V(-87.0f), x));
+    // Adding 1.5 * 2^23 rounds to an integer, in the low bits; with 127 more those bits are the exponent of 2^n.
+    const V magic(12582912.0f + 127.0f);
+    const V rounded = fma(x, V(1.44269504f), magic);
+    power = low_bits_as_exponent(rounded);
+    // ln 2 in two parts, so that the product with the first is exact even where fma is not fused.
+    const V n = rounded - magic;
+    const V r = fma(n, V(2.12194440e-4f), fma(n, V(-0.693359375f), x));
+    V q = V(0.00138144672f);
+    q = fma(q, r, V(0.00836878084f));
+    q = fma(q, r, V(0.0416683927f));
+    q = fma(q, r, V(0.166665196f));
+    q = fma(q, r, V(0.49999994f));
+    p = fma(q * r, r, r) + V(1.0f);
+  }
+  EFFOPS_HD V value() const { return p * power; }
+  EFFOPS_HD V plus_one() const { return fma(p, power, V(1.0f)); }
+};
 
 // erf(x), absolute error about 3e-7: 1 - P(t) exp(-x^2) with t = 1 / (1 + |x| / 2); P is a minimax fit of
 // degree 7.
@@ -46,7 +54,7 @@ EFFOPS_HD inline V erf_approx(V x) {
   p = fma(p, t, V(0.13107536f));
   p = fma(p, t, V(0.32162521f));
   p = fma(p, t, V(0.27704468f));
-  return copysign(V(1.0f) - p * t * exp_approx(V(0.0f) - z * z), x);
+  return copysign(V(1.0f) - p * t * Exp<V>(V(0.0f) - z * z).value(), x);
 }
 
 struct Identity {
@@ -74,7 +82,7 @@ struct Relu6 {
 struct Silu {
   template <class V>
   EFFOPS_HD static V apply(V x) {
-    return x / (V(1.0f) + exp_approx(V(0.0f) - x));
+    return x / Exp<V>(V(0.0f) - x).plus_one();
   }
 };
 
@@ -105,7 +113,7 @@ struct Gelu {
 struct Sigmoid {
   template <class V>
   EFFOPS_HD static V apply(V x) {
-    return V(1.0f) / (V(1.0f) + exp_approx(V(0.0f) - x));
+    return V(1.0f) / Exp<V>(V(0.0f) - x).plus_one();
   }
 };
 

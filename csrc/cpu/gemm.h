@@ -153,13 +153,14 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
   const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
   const int64_t block = std::max<int64_t>(1, fitting / Panels<S>::kRowStep) * Panels<S>::kRowStep;
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block, m1 - m0) * lda);
+  const int64_t* offsets = p.conv ? patch_offsets(p) : nullptr;
   for (int64_t m = m0; m < m1; m += block) {
     const int64_t end = std::min(m + block, m1);
     const A* a = rows;
     if (direct) {
       a = static_cast<const A*>(p.x) + m * p.k;
     } else if (p.conv) {
-      make_patches<T, A>(p, m, end, rows, lda);
+      make_patches<T, A>(p, offsets, m, end, rows, lda);
     } else {
       make_rows<S, T, A>(p, m, end, rows, lda);
     }

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "../core/shape.h"
+#include "../cpu/memory.h"
 #include "../cpu/run.h"
 
 namespace {
@@ -53,8 +54,10 @@ Tensor channels_last(const Tensor& x, const char* name) {
 
 Tensor new_image(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w) {
   const int64_t size[] = {n, c, h, w};
-  return torch::stable::empty({size, 4}, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
-                              MemoryFormat::ChannelsLast);
+  Tensor y = torch::stable::empty({size, 4}, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
+                                  MemoryFormat::ChannelsLast);
+  effops::advise_huge_pages(y.mutable_data_ptr(), y.numel() * (like.scalar_type() == ScalarType::Float ? 4 : 2));
+  return y;
 }
 
 Tensor new_floats(const Tensor& like, int64_t rows, int64_t columns) {

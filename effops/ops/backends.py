@@ -51,9 +51,9 @@ _CPU_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def _cpu_refuses(op: Op, args: tuple) -> str | None:
-    dtype = args[0].dtype
-    if dtype not in _CPU_DTYPES:
-        return f"the CPU kernels compute in float32 and bfloat16; got {dtype}"
+    for arg in args:
+        if isinstance(arg, Tensor) and arg.dtype not in _CPU_DTYPES:
+            return f"the CPU kernels compute in float32 and bfloat16; got {arg.dtype}"
     return None
 
 

@@ -9,7 +9,8 @@ using V = effops::Portable<1>;
 int main() {
   double exp_error = 0, erf_error = 0;
   for (float x = -87.0f; x < 88.0f; x += 0.00371f) {
-    exp_error = std::max(exp_error, std::fabs(effops::exp_approx(V(x)).v[0] / std::exp(static_cast<double>(x)) - 1));
+    exp_error =
+        std::max(exp_error, std::fabs(effops::Exp<V>(V(x)).value().v[0] / std::exp(static_cast<double>(x)) - 1));
   }
   for (float x = -6.0f; x < 6.0f; x += 0.00113f) {
     erf_error = std::max(erf_error, std::fabs(effops::erf_approx(V(x)).v[0] - std::erf(static_cast<double>(x))));

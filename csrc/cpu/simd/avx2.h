@@ -56,11 +56,8 @@ struct Avx2 {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return Avx2(_mm256_or_ps(_mm256_andnot_ps(sign, a.v), _mm256_and_ps(sign, b.v)));
   }
-  friend Avx2 round_even(Avx2 a) { return Avx2(_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
-  // 2^n for integral n in [-126, 127].
-  friend Avx2 pow2(Avx2 n) {
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
-    return Avx2(_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+  friend Avx2 low_bits_as_exponent(Avx2 a) {
+    return Avx2(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23)));
   }
 
  private:

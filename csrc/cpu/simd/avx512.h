@@ -37,13 +37,8 @@ struct Avx512Base {
     const __m512 sign = _mm512_set1_ps(-0.0f);
     return Self(_mm512_or_ps(_mm512_andnot_ps(sign, a.v), _mm512_and_ps(sign, b.v)));
   }
-  friend Self round_even(Self a) {
-    return Self(_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-  }
-  // 2^n for integral n in [-126, 127].
-  friend Self pow2(Self n) {
-    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
-    return Self(_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23)));
+  friend Self low_bits_as_exponent(Self a) {
+    return Self(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23)));
   }
 
  protected:

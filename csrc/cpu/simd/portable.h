@@ -91,16 +91,13 @@ struct Portable {
   friend Portable vabs(Portable a) {
     return map(a, a, [](float x, float) { return std::fabs(x); });
   }
-  friend Portable round_even(Portable a) {
-    return map(a, a, [](float x, float) { return std::nearbyint(x); });
-  }
-  // 2^n for integral n in [-126, 127].
-  friend Portable pow2(Portable n) {
-    return map(n, n, [](float x, float) {
-      const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(x) + 127) << 23;
-      float f;
-      std::memcpy(&f, &bits, sizeof f);
-      return f;
+  friend Portable low_bits_as_exponent(Portable a) {
+    return map(a, a, [](float x, float) {
+      uint32_t bits;
+      std::memcpy(&bits, &x, sizeof bits);
+      bits <<= 23;
+      std::memcpy(&x, &bits, sizeof bits);
+      return x;
     });
   }
 };
