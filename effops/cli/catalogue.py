@@ -48,9 +48,7 @@ def list_command(
 
 def info_command(
     name: Annotated[str, typer.Argument(help="Model name, as in [cyan]effops list[/].", show_default=False)],
-    resolution: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels. Default: the model's.")
-    ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side of the input in pixels. Default: the model's.")] = None,
     num_classes: Annotated[int, typer.Option(help="Classes of the classifier.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
@@ -73,9 +71,7 @@ def _show(info: ModelInfo, arch: Arch, console: Console) -> None:
     totals.add_row("weights from", f"{arch.port}: {arch.padding} padding, batch norm eps {arch.bn_eps:g}")
     if twins := _twins(arch):
         totals.add_row("same layers", ", ".join(f"{name} ({port})" for name, port in twins.items()))
-    totals.add_row(
-        "input", f"{info.resolution} x {info.resolution}, {arch.preprocessing.interpolation} resize"
-    )
+    totals.add_row("input", f"{info.resolution} x {info.resolution}, {arch.preprocessing.interpolation} resize")
     totals.add_row("parameters", f"{info.params:,}")
     totals.add_row("with batch norm statistics", f"{info.params_with_bn_stats:,}")
     totals.add_row("MACs", f"{info.macs:,}")

@@ -20,7 +20,6 @@ from effops.cli.prediction import BATCH, Prediction, predict
 from effops.data import Preprocess, imagenet_class_names, load_image, read_class_names
 from effops.errors import ArgumentError
 from effops.models import create_model
-from effops.ops import backends
 
 EXAMPLES = examples(
     "effops classify cat.jpg --model tf_efficientnet_lite0 --checkpoint efficientnet-lite0-57934424.pth",
@@ -67,10 +66,6 @@ def classify(
     """Name what photographs show, with the probability of each of the likeliest classes."""
     if not 1 <= topk <= num_classes:
         raise ArgumentError(f"--topk: got {topk}, expected 1 to {num_classes}, the number of classes")
-    if with_eager and backend == "reference":
-        raise ArgumentError(
-            "--compare: the reference would be compared with itself; leave out --backend reference"
-        )
     if threads is not None:
         if threads < 1:
             raise ArgumentError(f"--threads: got {threads}, expected at least 1")
@@ -86,7 +81,7 @@ def classify(
         outcome = Outcome(
             model=model,
             checkpoint=checkpoint,
-            backend=backend or _chosen_backend(),
+            backend=_backend_in_use(),
             threads=torch.get_num_threads(),
             preprocess=preprocess,
             images=list(zip(images, predict(network, inputs, names, topk), strict=True)),
@@ -107,9 +102,9 @@ def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(num_classes))
 
 
-def _chosen_backend() -> str:
-    """The backends that effops itself picks on the CPU, in words: usually one."""
-    return " and ".join(sorted({row.backend for row in backends.report() if row.device == "cpu"}))
+def _backend_in_use() -> str:
+    """What effops runs the network's pointwise convolutions on: the forced backend, or the one that it chooses."""
+    return effops.explain("pointwise_conv_act", torch.zeros(1, 1, 1, 1), torch.zeros(1, 1)).backend
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -121,8 +116,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "threads": outcome.threads,
         "preprocess": asdict(outcome.preprocess),
         "images": [
-            {"path": str(path), "top": [asdict(prediction) for prediction in top]}
-            for path, top in outcome.images
+            {"path": str(path), "top": [asdict(prediction) for prediction in top]} for path, top in outcome.images
         ],
         "comparison": None if comparison is None else {**asdict(comparison), "speedup": comparison.speedup},
     }
@@ -156,9 +150,7 @@ def _show(outcome: Outcome, console: Console) -> None:
 
 def _add_comparison(table: Table, comparison: Comparison) -> None:
     images = "1 image" if comparison.batch == 1 else f"{comparison.batch} images"
-    difference = (
-        f"[bold]{comparison.logit_difference:.1e}[/], the largest logit is {comparison.logit_scale:.1f}"
-    )
+    difference = f"[bold]{comparison.logit_difference:.1e}[/], the largest logit is {comparison.logit_scale:.1f}"
     table.add_row("logits, against eager", f"differ by at most {difference}")
     table.add_row(f"time for {images}", f"{comparison.fused_ms:.1f} ms, eager {comparison.eager_ms:.1f} ms")
     table.add_row(

@@ -56,9 +56,7 @@ def eager(network: nn.Module) -> nn.Module:
     return plain
 
 
-def compare(
-    fused: Callable[[Tensor], Tensor], eager: Callable[[Tensor], Tensor], batch: Tensor
-) -> Comparison:
+def compare(fused: Callable[[Tensor], Tensor], eager: Callable[[Tensor], Tensor], batch: Tensor) -> Comparison:
     """Runs both on ``batch``, first for their logits, then in alternation for their time.
 
     The two take turns within every round, so that a change of the machine's speed meets both.

@@ -41,9 +41,7 @@ def examine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cuda": _cuda(),
         "triton": _triton(),
-        "environment": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith("EFFOPS_")
-        },
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("EFFOPS_")},
         "ops": [
             {"op": row.op, "device": row.device, "backend": row.backend, "reasons": row.reasons}
             for row in backends.report()
@@ -113,9 +111,7 @@ def _show_devices(findings: dict[str, Any], console: Console) -> None:
         tiers = [f"[green]{isa} (chosen)[/]" if isa == cpu["isa"] else isa for isa in cpu["isas"]]
         table.add_row("CPU kernels", ", ".join(tiers))
     built_for = cuda["torch_built_for"]
-    table.add_row(
-        "CUDA", ", ".join(cuda["devices"]) or f"no device; this torch is built for {_cuda_build(built_for)}"
-    )
+    table.add_row("CUDA", ", ".join(cuda["devices"]) or f"no device; this torch is built for {_cuda_build(built_for)}")
     table.add_row("Triton", "installed" if findings["triton"]["installed"] else "not installed")
     for name, value in findings["environment"].items():
         table.add_row(name, escape(value))
@@ -147,6 +143,8 @@ def _show_ops(ops: list[dict[str, Any]], console: Console) -> None:
 
 
 def _verdict(findings: dict[str, Any]) -> str:
+    if forced := findings["environment"].get("EFFOPS_BACKEND"):
+        return f"[yellow]effops is usable; EFFOPS_BACKEND makes every op run on {escape(forced)}, or raise.[/]"
     on_reference = [row["op"] for row in findings["ops"] if row["backend"] == "reference"]
     if not on_reference:
         return "[green]effops is ready: fused kernels serve every op.[/]"

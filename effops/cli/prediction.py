@@ -21,9 +21,7 @@ class Prediction:
     probability: float
 
 
-def predict(
-    model: nn.Module, inputs: Tensor, names: Sequence[str], topk: int
-) -> list[tuple[Prediction, ...]]:
+def predict(model: nn.Module, inputs: Tensor, names: Sequence[str], topk: int) -> list[tuple[Prediction, ...]]:
     """The ``topk`` likeliest classes of each image, best first.
 
     Args:
@@ -39,9 +37,6 @@ def predict(
             best = logits.float().softmax(-1).topk(topk)
             for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 found.append(
-                    tuple(
-                        Prediction(index, names[index], value)
-                        for value, index in zip(values, indices, strict=True)
-                    )
+                    tuple(Prediction(index, names[index], value) for value, index in zip(values, indices, strict=True))
                 )
     return found

@@ -28,8 +28,7 @@ def read_class_names(path: str | PathLike[str], num_classes: int) -> tuple[str, 
         raise ArgumentError(f"class names: cannot read {path} as a text file: {error}") from error
     if len(names) != num_classes:
         raise ArgumentError(
-            f"class names: {path} has {len(names)} lines, expected one for each of the "
-            f"model's {num_classes} classes"
+            f"class names: {path} has {len(names)} lines, expected one for each of the model's {num_classes} classes"
         )
     return names
 

@@ -37,18 +37,14 @@ class Preprocess:
         if not 0 < self.crop_pct <= 1:
             raise ArgumentError(f"crop_pct: got {self.crop_pct}, expected a share in (0, 1]")
         if self.interpolation not in INTERPOLATIONS:
-            raise ArgumentError(
-                f"interpolation: got {self.interpolation!r}, expected {' or '.join(INTERPOLATIONS)}"
-            )
+            raise ArgumentError(f"interpolation: got {self.interpolation!r}, expected {' or '.join(INTERPOLATIONS)}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
         """The pipeline of a model's ``default_cfg``: its input_size, crop_pct, interpolation, mean, std."""
         channels, height, width = config["input_size"]
         if channels != 3 or height != width:
-            raise ArgumentError(
-                f"input_size: got {tuple(config['input_size'])}, expected a square of three channels"
-            )
+            raise ArgumentError(f"input_size: got {tuple(config['input_size'])}, expected a square of three channels")
         return cls(
             resolution=height,
             crop_pct=config["crop_pct"],

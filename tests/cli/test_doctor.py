@@ -61,3 +61,8 @@ def test_environment_variables_are_shown(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("EFFOPS_EXAMPLE", "seen")
     assert json.loads(run("doctor", "--json").out)["environment"]["EFFOPS_EXAMPLE"] == "seen"
     assert "EFFOPS_EXAMPLE" in run("doctor").out
+
+
+def test_a_forced_backend_is_pointed_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFOPS_BACKEND", "reference")
+    assert "EFFOPS_BACKEND makes every op run on reference" in run("doctor").out

@@ -120,13 +120,6 @@ def test_bad_argument(run: Run, arguments: list[str], named: str) -> None:
     assert named in finished.err
 
 
-def test_compare_with_itself_is_refused(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    finished = run(*_arguments({"--backend": "reference"}), "--compare")
-    assert finished.code == 2
-    assert "--compare" in finished.err
-
-
 def test_missing_extension_refuses_its_backend(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, without_extension: str
 ) -> None:

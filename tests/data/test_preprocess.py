@@ -24,12 +24,8 @@ def _noise(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("resolution", "crop_pct"), [(224, 0.875), (160, 1.0), (225, 0.9)], ids=["224", "whole", "odd"]
 )
-@pytest.mark.parametrize(
-    "size", [(300, 200), (200, 301), (256, 256), (64, 64), (1, 1), (3, 97), (257, 511)], ids=str
-)
-def test_equals_torchvision(
-    size: tuple[int, int], resolution: int, crop_pct: float, interpolation: str
-) -> None:
+@pytest.mark.parametrize("size", [(300, 200), (200, 301), (256, 256), (64, 64), (1, 1), (3, 97), (257, 511)], ids=str)
+def test_equals_torchvision(size: tuple[int, int], resolution: int, crop_pct: float, interpolation: str) -> None:
     peers.torchvision()
     from torchvision import transforms
 
