@@ -15,6 +15,7 @@ from rich.markup import escape
 import effops
 from effops.cli.console import examples, output, print_json, properties, records
 from effops.ops import backends, extension
+from effops.ops.table import OPS
 
 EXAMPLES = examples("effops doctor", "effops doctor --json > report.json")
 
@@ -123,23 +124,31 @@ def _cuda_build(version: str | None) -> str:
 
 
 def _show_ops(ops: list[dict[str, Any]], console: Console) -> None:
-    """One row an op and device; the reasons that the rows share are printed once, below."""
+    """One row an op and device, then why the backends that serve none of it do not."""
     table = records("Ops")
     for heading in ("op", "device", "served by", "also here"):
         table.add_column(heading)
-    refused: dict[str, list[str]] = {}
+    refused: dict[tuple[str, str, str], list[str]] = {}
     for row in ops:
         others = {name: reason for name, reason in row["reasons"].items() if name != row["backend"]}
         also = [name for name, reason in others.items() if reason == "available"]
         color = "yellow" if row["backend"] == "reference" else "green"
         table.add_row(row["op"], row["device"], f"[{color}]{row['backend']}[/]", ", ".join(also) or "-")
         for name in others.keys() - set(also):
-            refused.setdefault(f"{name} on {row['device']}: {others[name]}", []).append(row["op"])
+            refused.setdefault((name, row["device"], others[name]), []).append(row["op"])
     console.print(table, "")
-    for why, names in sorted(refused.items()):
-        console.print(f"[yellow]does not serve[/] {', '.join(names)}\n  {escape(why)}")
     if refused:
-        console.print()
+        _show_refused(refused, console)
+
+
+def _show_refused(refused: dict[tuple[str, str, str], list[str]], console: Console) -> None:
+    """Which backend serves which ops not; most often a reason holds for all of them."""
+    table = records("Not served")
+    for heading in ("by", "device", "ops", "because"):
+        table.add_column(heading, overflow="fold")
+    for (name, device, reason), names in sorted(refused.items()):
+        table.add_row(name, device, "all" if len(names) == len(OPS) else "\n".join(names), escape(reason))
+    console.print(table, "")
 
 
 def _verdict(findings: dict[str, Any]) -> str:
