@@ -47,7 +47,8 @@ struct GemmParams {
   int64_t rows_per_image;  // rows of A that share one row of gate
   const ConvShape* conv;   // A is patches of x: (kh, kw, c) a row; null when A is x itself
   int64_t x_stride_n, x_stride_h, x_stride_w, x_stride_c;  // of x, in elements; read only with conv
-  const float* panels;                                     // weights and bias packed by pack_panels
+  const float* weight;                                     // (k, n) where it can be read as it lies, or null
+  const float* panels;                                     // what pack_panels made
   const void* residual;                                    // (m, n) or null
   void* y;                                                 // (m, n)
 };

@@ -87,9 +87,10 @@ inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c,
   const ConvShape& s = p.shape;
   const int lanes = Tail ? tail_lanes : S::kLanes;
   const int64_t ix0 = ox * Stride - s.pad_left;
-  S acc[kTileColumns];
+  // An array whose address nobody takes, so that the compiler keeps it in registers.
+  S sum[kTileColumns];
 #pragma GCC unroll 8
-  for (int i = 0; i < kTileColumns; ++i) acc[i] = S(0.0f);
+  for (int i = 0; i < kTileColumns; ++i) sum[i] = S(0.0f);
   for (int64_t kh = row.kh0; kh < row.kh1; ++kh) {
     const float* weight = p.weight + kh * K * s.c + c;
     const int64_t offset = ((row.iy0 + kh) * s.w + ix0) * s.c + c;
@@ -104,10 +105,13 @@ inline void depthwise_tile(const DepthwiseRow<S, T>& row, int64_t ox, int64_t c,
 #pragma GCC unroll 8
       for (int i = 0; i < kTileColumns; ++i) {
         const int tap = j - i * Stride;
-        if (tap >= 0 && tap < K) acc[i] = fma(x, taps[tap], acc[i]);
+        if (tap >= 0 && tap < K) sum[i] = fma(x, taps[tap], sum[i]);
       }
     }
   }
+  S acc[kTileColumns];
+#pragma GCC unroll 8
+  for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
   finish_tile(acc, row, ox, c, columns, lanes);
 }
 

@@ -21,14 +21,12 @@ constexpr int64_t kBlockBytes = 192 * 1024;
 // Length of the chains that a long k is summed in.
 constexpr int64_t kChunk = 128;
 
-// acc += A B over `steps` steps of k, front to back; a step is one k, or two where pairs of bfloat16 are
-// multiplied.
+// acc += A B over `steps` steps of k, front to back; a step is one k, or two where pairs of bfloat16 are multiplied.
 template <class S, class A, int R, int V>
-inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps, S (&acc)[R][V]) {
-  constexpr int kWidth = V * S::kLanes;
-  for (int64_t i = 0; i < steps; ++i, panel += kWidth) {
+inline void multiply(const A* a, int64_t lda, const float* b_rows, int64_t ldb, int64_t steps, S (&acc)[R][V]) {
+  for (int64_t i = 0; i < steps; ++i, b_rows += ldb) {
     if constexpr (std::is_same_v<A, bf16>) {
-      const bf16* b = reinterpret_cast<const bf16*>(panel);
+      const bf16* b = reinterpret_cast<const bf16*>(b_rows);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -37,7 +35,7 @@ inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps,
     } else {
       S b[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) b[v] = S::load(panel + v * S::kLanes);
+      for (int v = 0; v < V; ++v) b[v] = S::load(b_rows + v * S::kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const S x(a[r * lda + i]);
@@ -51,11 +49,9 @@ inline void multiply(const A* a, int64_t lda, const float* panel, int64_t steps,
 // acc = bias + A B. A long k is summed in chunks and the chunks' sums are added up: the rounding error of one
 // long chain would be several times that of a blocked matrix product.
 template <class S, class A, int R, int V>
-inline void accumulate(const A* a, int64_t lda, const float* panel, int64_t k, S (&acc)[R][V]) {
-  constexpr int kWidth = V * S::kLanes;
+inline void accumulate(const A* a, int64_t lda, const float* b, int64_t ldb, const float* bias, int64_t k,
+                       S (&acc)[R][V]) {
   constexpr int64_t kStep = std::is_same_v<A, bf16> ? 2 : 1;
-  const float* bias = panel;
-  panel += kWidth;
   const int64_t steps = (k + kStep - 1) / kStep;
   for (int64_t done = 0; done < steps;) {
     const int64_t chunk = std::min(steps - done, kChunk / kStep);
@@ -66,7 +62,7 @@ inline void accumulate(const A* a, int64_t lda, const float* panel, int64_t k, S
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[r][v] = S(0.0f);
     }
-    multiply(a + done * kStep, lda, panel + done * kWidth, chunk, sum);
+    multiply(a + done * kStep, lda, b + done * ldb, ldb, chunk, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -102,24 +98,31 @@ inline void finish(S (&acc)[R][V], const GemmParams& p, int64_t m, int64_t n, in
   }
 }
 
+// The columns [n, n + width) of B: their rows `ldb` apart, in a packed panel or in the weight itself, and their bias.
+struct Columns {
+  const float* b;
+  int64_t ldb;
+  const float* bias;
+  int64_t n;
+};
+
 template <class S, class A, class T, int R, int V>
-void gemm_tile(const GemmParams& p, const A* a, int64_t lda, const float* panel, int64_t m, int64_t n) {
+void gemm_tile(const GemmParams& p, const A* a, int64_t lda, const Columns& c, int64_t m) {
   S acc[R][V];
-  accumulate<S, A, R, V>(a, lda, panel, p.k, acc);
-  finish<S, T, R, V>(acc, p, m, n, p.n - n);
+  accumulate<S, A, R, V>(a, lda, c.b, c.ldb, c.bias, p.k, acc);
+  finish<S, T, R, V>(acc, p, m, c.n, p.n - c.n);
 }
 
-// Rows [m0, m1) of one panel; `a` is row m0. Rows that do not fill a tile are covered by a tile that overlaps
-// the last.
+// Rows [m0, m1) of one panel; `a` is row m0. Rows that do not fill a tile are covered by a tile that overlaps the last.
 template <class S, class A, class T, int V>
-void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const float* panel, int64_t m0, int64_t m1, int64_t n) {
+void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
   int64_t m = m0;
-  for (; m + R <= m1; m += R) gemm_tile<S, A, T, R, V>(p, a + (m - m0) * lda, lda, panel, m, n);
+  for (; m + R <= m1; m += R) gemm_tile<S, A, T, R, V>(p, a + (m - m0) * lda, lda, c, m);
   if (m < m1 && m1 - m0 >= R) {
-    gemm_tile<S, A, T, R, V>(p, a + (m1 - R - m0) * lda, lda, panel, m1 - R, n);
+    gemm_tile<S, A, T, R, V>(p, a + (m1 - R - m0) * lda, lda, c, m1 - R);
   } else {
-    for (; m < m1; ++m) gemm_tile<S, A, T, 1, V>(p, a + (m - m0) * lda, lda, panel, m, n);
+    for (; m < m1; ++m) gemm_tile<S, A, T, 1, V>(p, a + (m - m0) * lda, lda, c, m);
   }
 }
 
@@ -165,20 +168,22 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
       make_rows<S, T, A>(p, m, end, rows, lda);
     }
     for (int64_t i = panel0; i < panel1; ++i) {
-      const int64_t n = layout.before(i) * S::kLanes;
+      const int64_t n = layout.before(i) * S::kLanes, width = layout.width(i) * S::kLanes;
       const float* panel = p.panels + n * panel_rows;
+      const bool in_place = p.weight && n + width <= p.n;
+      const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n};
       switch (layout.width(i)) {
         case 1:
-          gemm_panel<S, A, T, 1>(p, a, lda, panel, m, end, n);
+          gemm_panel<S, A, T, 1>(p, a, lda, c, m, end);
           break;
         case 2:
-          gemm_panel<S, A, T, 2>(p, a, lda, panel, m, end, n);
+          gemm_panel<S, A, T, 2>(p, a, lda, c, m, end);
           break;
         case 3:
-          gemm_panel<S, A, T, 3>(p, a, lda, panel, m, end, n);
+          gemm_panel<S, A, T, 3>(p, a, lda, c, m, end);
           break;
         default:
-          if constexpr (Panels<S>::kMaxVectors >= 4) gemm_panel<S, A, T, 4>(p, a, lda, panel, m, end, n);
+          if constexpr (Panels<S>::kMaxVectors >= 4) gemm_panel<S, A, T, 4>(p, a, lda, c, m, end);
       }
     }
   }

@@ -18,8 +18,10 @@ struct Kernels {
   // Panels that a weight of n columns is packed into, and the floats that all of them take.
   int64_t (*panel_count)(int64_t n);
   int64_t (*panel_floats)(int64_t n, int64_t k, DType dtype);
-  // Packs panels [panel0, panel1) of a weight and its bias (or null) for images of this dtype.
-  void (*pack_panels)(const WeightView&, const float* bias, DType dtype, float* panels, int64_t panel0, int64_t panel1);
+  // Packs panels [panel0, panel1) of a weight and its bias (or null) for images of this dtype. The weights of panels
+  // without columns beyond n are left out where they are read as they lie.
+  void (*pack_panels)(const WeightView&, const float* bias, DType dtype, bool in_place, float* panels, int64_t panel0,
+                      int64_t panel1);
   // Rows [m0, m1) and panels [panel0, panel1) of the output.
   void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
   // Images [n0, n1).

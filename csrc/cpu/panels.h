@@ -104,7 +104,8 @@ void pack_one_panel(const WeightView& w, int64_t first, int64_t columns, int64_t
 }
 
 template <class S>
-void pack_panels(const WeightView& w, const float* bias, DType dtype, float* panels, int64_t panel0, int64_t panel1) {
+void pack_panels(const WeightView& w, const float* bias, DType dtype, bool in_place, float* panels, int64_t panel0,
+                 int64_t panel1) {
   const Panels<S> layout(w.n);
   const int64_t rows = Panels<S>::rows(w.kh * w.kw * w.c, dtype);
   for (int64_t panel = panel0; panel < panel1; ++panel) {
@@ -114,6 +115,7 @@ void pack_panels(const WeightView& w, const float* bias, DType dtype, float* pan
     float* out = panels + first * rows;
     for (int64_t j = 0; j < width; ++j) out[j] = bias && j < columns ? bias[first + j] : 0.0f;
     out += width;
+    if (in_place && columns == width) continue;
     if (w.dtype == DType::kFloat32) {
       pack_one_panel<S, float>(w, first, columns, width, out);
     } else {

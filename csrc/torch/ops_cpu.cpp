@@ -52,17 +52,27 @@ Tensor channels_last(const Tensor& x, const char* name) {
   return is_channels_last(x) ? x : torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
 }
 
+// By the C function, as torch::stable::empty looks its op up by name in every call.
+template <size_t N>
+Tensor new_strided(const Tensor& like, const int64_t (&size)[N], const int64_t (&stride)[N], ScalarType dtype) {
+  int32_t device = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  const int32_t code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  AtenTensorHandle made = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(N, size, stride, code, device, like.get_device_index(), &made));
+  return Tensor(made);
+}
+
+// channels_last.
 Tensor new_image(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w) {
-  const int64_t size[] = {n, c, h, w};
-  Tensor y = torch::stable::empty({size, 4}, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
-                                  MemoryFormat::ChannelsLast);
-  effops::advise_huge_pages(y.mutable_data_ptr(), y.numel() * (like.scalar_type() == ScalarType::Float ? 4 : 2));
+  const ScalarType dtype = like.scalar_type();
+  Tensor y = new_strided<4>(like, {n, c, h, w}, {h * w * c, 1, w * c, c}, dtype);
+  effops::advise_huge_pages(y.mutable_data_ptr(), n * c * h * w * (dtype == ScalarType::Float ? 4 : 2));
   return y;
 }
 
 Tensor new_floats(const Tensor& like, int64_t rows, int64_t columns) {
-  const int64_t size[] = {rows, columns};
-  return torch::stable::empty({size, 2}, ScalarType::Float, std::nullopt, like.device());
+  return new_strided<2>(like, {rows, columns}, {columns, 1}, ScalarType::Float);
 }
 
 // A (n, c, kh, kw) or (n, c) weight of any strides.

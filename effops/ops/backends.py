@@ -25,14 +25,14 @@ class Backend:
     Attributes:
         name: what ``effops.backend`` and ``EFFOPS_BACKEND`` call it.
         device_types: devices that it can serve; empty means all.
-        missing: why it cannot run anything here, or None.
+        missing: why it cannot run anything in this process, or None.
         refuses: why it cannot run this call, or None.
         run: runs the call.
     """
 
     name: str
     device_types: tuple[str, ...]
-    missing: Callable[[], str | None]
+    missing: str | None
     refuses: Callable[[Op, tuple], str | None]
     run: Callable[[Op, tuple], Outputs]
 
@@ -60,8 +60,8 @@ def _cpu_refuses(op: Op, args: tuple) -> str | None:
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("cpu", ("cpu",), lambda: extension.load_error, _cpu_refuses, _run_kernel),
-        Backend("reference", (), lambda: None, lambda op, args: None, lambda op, args: op.reference(*args)),
+        Backend("cpu", ("cpu",), extension.load_error, _cpu_refuses, _run_kernel),
+        Backend("reference", (), None, lambda op, args: None, lambda op, args: op.reference(*args)),
     )
 }
 
@@ -88,8 +88,8 @@ def backend(name: str) -> Iterator[None]:
         name: "cpu" (C++ kernels) or "reference" (plain torch).
     """
     chosen = BACKENDS[_known(name, "backend")]
-    if missing := chosen.missing():
-        raise BackendError(f"backend {name!r} is not available: {missing}")
+    if chosen.missing:
+        raise BackendError(f"backend {name!r} is not available: {chosen.missing}")
     global _forced
     before, _forced = _forced, name
     try:
@@ -106,7 +106,7 @@ def why_not(backend: Backend, op: Op, args: tuple) -> str | None:
             return f"it serves {', '.join(backend.device_types)}; the tensors are on {device}"
         if backend.name not in op.backends.get(device, ()):
             return f"it has no kernel for {op.name} on {device}"
-    return backend.missing() or backend.refuses(op, args)
+    return backend.missing or backend.refuses(op, args)
 
 
 def choose(op: Op, args: tuple) -> Backend:
@@ -119,9 +119,11 @@ def choose(op: Op, args: tuple) -> Backend:
                 "Leave the choice to effops by not asking for a backend"
             )
         return chosen
+    # The conditions of why_not, less those that the table already answers: this runs before every call.
     for name in op.backends.get(args[0].device.type, ()):
-        if why_not(BACKENDS[name], op, args) is None:
-            return BACKENDS[name]
+        candidate = BACKENDS[name]
+        if candidate.missing is None and candidate.refuses(op, args) is None:
+            return candidate
     return BACKENDS["reference"]
 
 
@@ -191,7 +193,7 @@ def report() -> list[OpReport]:
                 if candidate.device_types and candidate.name not in op.backends.get(device, ()):
                     reasons[candidate.name] = f"has no kernel for {device}"
                 else:
-                    reasons[candidate.name] = candidate.missing() or "available"
+                    reasons[candidate.name] = candidate.missing or "available"
             served = next(name for name, reason in reasons.items() if reason == "available")
             rows.append(OpReport(op.name, device, served, reasons))
     return rows

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from .shape import output_size
 from .spec import ACTIVATIONS, GATES, SAME
 
 _ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
@@ -42,7 +41,9 @@ def gate_code(gate: str) -> int:
 
 def _pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else value
-    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(v, int) for v in pair)):
+    if not (
+        isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], int) and isinstance(pair[1], int)
+    ):
         raise ArgumentError(f"{argument} must be an int or a pair (height, width) of ints; got {value!r}")
     if pair[0] < least or pair[1] < least:
         raise ArgumentError(f"{argument} must be at least {least}; got {value!r}")
@@ -121,21 +122,20 @@ def conv(
     """Arguments of conv_act and depthwise_conv_act."""
     image(x)
     _beside(weight, "weight", x, (x.dtype,))
-    channels = x.shape[1]
-    per_filter = 1 if depthwise else channels
-    if weight.dim() != 4 or weight.shape[1] != per_filter or (depthwise and weight.shape[0] != channels):
+    _, channels, *sizes = x.shape
+    filters = weight.shape
+    if len(filters) != 4 or filters[1] != (1 if depthwise else channels) or (depthwise and filters[0] != channels):
         expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
         raise ArgumentError(f"weight must have shape {expected} for x with {channels} channels; got {_shape(weight)}")
-    _vector(bias, "bias", weight.shape[0], x)
+    _vector(bias, "bias", filters[0], x)
     stride, dilation, padding = _pair("stride", stride, 1), _pair("dilation", dilation, 1), _padding(padding)
-    for axis in (0, 1):
-        size, kernel = x.shape[2 + axis], weight.shape[2 + axis]
-        if kernel < 1 or output_size(size, kernel, stride[axis], padding[axis], dilation[axis]) < 1:
-            name = ("height", "width")[axis]
+    for axis, size in enumerate(sizes):
+        reach = dilation[axis] * (filters[2 + axis] - 1) + 1
+        zeros = 2 * padding[axis] if padding[axis] != SAME else reach
+        if reach < 1 or size + zeros < reach or (size < 1 and padding[axis] == SAME):
             raise ArgumentError(
-                f"the output would be empty: x has {name} {size}, the kernel reaches over "
-                f"{dilation[axis] * (kernel - 1) + 1} and padding adds {2 * max(padding[axis], 0)}. "
-                "Give a larger input or more padding"
+                f"the output would be empty: x has {('height', 'width')[axis]} {size}, the kernel reaches over {reach} "
+                f"and padding adds {2 * max(padding[axis], 0)}. Give a larger input or more padding"
             )
     return (x, weight, bias, *stride, *padding, *dilation, activation_code(act))
 

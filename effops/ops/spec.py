@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class Op:
     cost: Callable[..., Cost]
     backends: dict[str, tuple[str, ...]]
 
-    @property
+    @cached_property
     def overload(self) -> Any:
         """The callable overload, ``torch.ops.effops.<name>.default``."""
         return getattr(torch.ops.effops, self.name).default
