@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from effops.cli import main
 from effops.models import create_model
-from effops.ops import extension
+from effops.ops import backends, extension
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,5 @@ def without_extension(monkeypatch: pytest.MonkeyPatch) -> str:
     reason = "effops was installed without its C++ extension; rebuild it"
     monkeypatch.setattr(extension, "module", None)
     monkeypatch.setattr(extension, "load_error", reason)
+    monkeypatch.setitem(backends.BACKENDS, "cpu", replace(backends.BACKENDS["cpu"], missing=reason))
     return reason
