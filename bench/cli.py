@@ -81,9 +81,7 @@ def _finish(tasks: Sequence[runner.Task], selection: Selection, plan: Schedule, 
 def models(
     models: Models = "",
     batch: Batch = "",
-    resolution: Annotated[
-        int | None, typer.Option(help="Side of the images. Default: every network's own.")
-    ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side of the images. Default: every network's own.")] = None,
     dtype: Dtype = "fp32",
     peers: Peers = "",
     rounds: Rounds = None,
@@ -109,9 +107,7 @@ def models(
 
 @app.command()
 def ops(
-    ops: Annotated[
-        str, typer.Option(help="Functions of effops.ops, separated by commas. Default: all.")
-    ] = "",
+    ops: Annotated[str, typer.Option(help="Functions of effops.ops, separated by commas. Default: all.")] = "",
     models: Models = "",
     batch: Batch = "",
     dtype: Dtype = "fp32",
@@ -154,9 +150,7 @@ def ops(
 @app.command()
 def plot(
     csv: Annotated[Path, typer.Argument(help="A CSV that ops or models wrote.")],
-    folder: Annotated[
-        Path | None, typer.Option(help="Where the figures go. Default: beside the CSV.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the CSV.")] = None,
 ) -> None:
     """Draw figures from a CSV: models_speedup.png, or ops_limit_OP.png for every op."""
     for path in plots.plot(record.read(csv), folder or csv.parent):

@@ -35,9 +35,7 @@ def gemm_gflops(dtype: torch.dtype, seconds_per_size: float = 0.5) -> float:
 def copy_provider(bytes_moved: int, sets: int) -> Provider:
     """A copy that reads half of these bytes and writes the other half, timed in the rounds of a case."""
     count = max(1, bytes_moved // 2)
-    buffers = [
-        (torch.empty(count, dtype=torch.uint8), torch.zeros(count, dtype=torch.uint8)) for _ in range(sets)
-    ]
+    buffers = [(torch.empty(count, dtype=torch.uint8), torch.zeros(count, dtype=torch.uint8)) for _ in range(sets)]
     for destination, _ in buffers:
         # Pages that nobody wrote to yet are not memory.
         destination.zero_()

@@ -90,9 +90,7 @@ def plain_network(name: str, seed: int = 0) -> Network:
         try:
             from effops.models import create_model
         except ImportError as error:
-            raise BenchError(
-                f"no plain network for {name}: {absence or 'timm does not have it'}; {error}"
-            ) from error
+            raise BenchError(f"no plain network for {name}: {absence or 'timm does not have it'}; {error}") from error
         module = create_model(name)
         enliven(module)
         reason = absence or "timm does not have it"

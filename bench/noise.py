@@ -78,10 +78,7 @@ class NoiseReport:
 
     def __str__(self) -> str:
         others = "unknown" if self.others is None else f"{self.others:.0%}"
-        text = (
-            f"typical spread (p80-p20)/p50 {self.spread:.0%}; "
-            f"other processes took up to {others} of the processors"
-        )
+        text = f"typical spread (p80-p20)/p50 {self.spread:.0%}; other processes took up to {others} of the processors"
         if self.noisy:
             return f"NOISY machine: {text}. Take ratios from a quiet run"
         return f"quiet machine: {text}"

@@ -53,9 +53,7 @@ def schedule(usual: Schedule, rounds: int | None, *, quick: bool) -> Schedule:
     return replace(usual, rounds=rounds or usual.rounds)
 
 
-def output(
-    path: Path | None, suite: str, dtype: torch.dtype, environment: Environment, *, quick: bool
-) -> Path:
+def output(path: Path | None, suite: str, dtype: torch.dtype, environment: Environment, *, quick: bool) -> Path:
     """The CSV to write: one file a suite, dtype, processor and thread count, unless told otherwise."""
     if path is not None:
         if path.is_dir():

@@ -157,9 +157,7 @@ def ops_limit(rows: Sequence[Row], path: Path) -> Path:
     names = providers(timed)
     problems = list(grouped(timed).values())
     batches = sorted({row.batch for row in timed})
-    panels_of = {
-        batch: [found for found in problems if next(iter(found.values())).batch == batch] for batch in batches
-    }
+    panels_of = {batch: [found for found in problems if next(iter(found.values())).batch == batch] for batch in batches}
     longest = max(len(found) for found in panels_of.values())
     figure = _new_figure(max(7.0, 6.2 * len(batches)), 2.2 + 0.17 * max(longest, 6))
     panels = figure.subplots(1, len(batches), squeeze=False)[0]

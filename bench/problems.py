@@ -23,9 +23,7 @@ SAME = "same"
 Weights = tuple[Tensor, ...]
 
 
-def _conv2d(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, groups: int
-) -> nn.Conv2d:
+def _conv2d(in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, groups: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=True)
     fan_in = in_channels // groups * kernel_size**2
     # Variance 2 / fan-in keeps values near 1: denormals would be timed instead of the op.
@@ -134,9 +132,7 @@ class DepthwiseConv(SpatialConv):
         return (torch.randn(batch, self.channels, self.size, self.size, dtype=dtype),)
 
     def apply(self, function: Callable[..., T], weights: Weights, inputs: Inputs) -> T:
-        return function(
-            *inputs, *weights, stride=self.stride, padding=self.padding, act=self.act, pool=self.pool
-        )
+        return function(*inputs, *weights, stride=self.stride, padding=self.padding, act=self.act, pool=self.pool)
 
 
 @dataclass(frozen=True, kw_only=True)

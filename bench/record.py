@@ -141,9 +141,7 @@ def read(path: Path) -> list[Row]:
                 )
             rows = [_row(cells) for cells in reader]
     except OSError as error:
-        raise BenchError(
-            f"cannot read {path}: {error.strerror}. python -m bench models writes one"
-        ) from error
+        raise BenchError(f"cannot read {path}: {error.strerror}. python -m bench models writes one") from error
     except BenchError:
         raise
     # Also what a number that is none, a missing cell, or a file that is no text leads to.

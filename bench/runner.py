@@ -57,15 +57,11 @@ def _fill(template: Row, measurement: Measurement, rounds: int, others: float | 
         row = replace(row, error=measurement.verdict.error, allowed_error=measurement.verdict.allowed)
     if measurement.summary is not None:
         times = measurement.summary
-        row = replace(
-            row, rounds=rounds, p20_ms=times.p20 * 1e3, p50_ms=times.p50 * 1e3, p80_ms=times.p80 * 1e3
-        )
+        row = replace(row, rounds=rounds, p20_ms=times.p20 * 1e3, p50_ms=times.p50 * 1e3, p80_ms=times.p80 * 1e3)
     return row
 
 
-def run(
-    tasks: Sequence[Task], selection: Selection, schedule: Schedule, output: Path, console: Console
-) -> list[Row]:
+def run(tasks: Sequence[Task], selection: Selection, schedule: Schedule, output: Path, console: Console) -> list[Row]:
     """Measure every task with every peer and write the CSV."""
     rows: list[Row] = []
     with case_progress(console, len(tasks), schedule.rounds) as progress:

@@ -100,9 +100,7 @@ def ops_table(rows: Sequence[Row]) -> Table:
     """effops' time, rates and share of the limit for every op, and its speed-up over each peer."""
     names = providers(rows)
     peers = [name for name in names if name != SUBJECT]
-    table = Table(
-        title="Ops: ms p50 p20-p80, rates over the least bytes and work, share of the binding limit"
-    )
+    table = Table(title="Ops: ms p50 p20-p80, rates over the least bytes and work, share of the binding limit")
     for column in ("op", "batch", SUBJECT, "GB/s", "copy", "GFLOP/s", "limit", "share"):
         justify = "left" if column in ("op", "limit") else "right"
         table.add_column(column, justify=justify, no_wrap=column == "op")
@@ -136,9 +134,7 @@ def print_environment(console: Console, rows: Sequence[Row]) -> None:
         highlight=False,
     )
     if here.isa == "none":
-        console.print(
-            "[bold yellow]effops ran without its C++ kernels[/]: effops doctor says why", highlight=False
-        )
+        console.print("[bold yellow]effops ran without its C++ kernels[/]: effops doctor says why", highlight=False)
 
 
 def print_exclusions(console: Console, rows: Sequence[Row]) -> None:
@@ -146,9 +142,7 @@ def print_exclusions(console: Console, rows: Sequence[Row]) -> None:
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row.status != "ok":
-            reasons.setdefault((row.provider, row.status, row.reason), []).append(
-                f"{row.case} batch {row.batch}"
-            )
+            reasons.setdefault((row.provider, row.status, row.reason), []).append(f"{row.case} batch {row.batch}")
     for (provider, status, reason), cases in reasons.items():
         where = "everywhere" if len(cases) == len(grouped(rows)) else ", ".join(cases)
         colour = "red" if status in ("wrong", "failed") else "yellow"

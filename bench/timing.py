@@ -82,8 +82,7 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Seconds a call of every provider, ``schedule.rounds`` samples each, in the order of the rounds."""
     repeats = {
-        name: warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock)
-        for name, call in calls.items()
+        name: warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock) for name, call in calls.items()
     }
     samples: dict[str, list[float]] = {name: [] for name in calls}
     with _collector_paused():

@@ -101,9 +101,7 @@ class OpTask(Task):
         self._cost = op.cost(*arguments)
         cache = self.environment.last_level_cache_bytes
         self._sets = sets_past_cache(self._cost.bytes, cache) if self.cold else 1
-        copies = [
-            tuple(None if value is None else value.clone() for value in inputs) for _ in range(self._sets - 1)
-        ]
+        copies = [tuple(None if value is None else value.clone() for value in inputs) for _ in range(self._sets - 1)]
 
         def fused() -> Function:
             weights = tuple(_layout(weight) for weight in self.problem.weights(module))

@@ -62,9 +62,7 @@ def parse_block(text: str) -> BlockSpec:
     """
     kind, *options = text.split("_")
     if kind not in _REQUIRED:
-        raise ArgumentError(
-            f"block string {text!r}: unknown kind {kind!r}, expected one of {', '.join(_REQUIRED)}"
-        )
+        raise ArgumentError(f"block string {text!r}: unknown kind {kind!r}, expected one of {', '.join(_REQUIRED)}")
     allowed = _REQUIRED[kind] | _OPTIONAL[kind]
     values: dict[str, str] = {}
     for option in options:
@@ -84,9 +82,7 @@ def parse_block(text: str) -> BlockSpec:
         )
     numbers = {key: _number(text, key, value) for key, value in values.items() if key not in ("n", "noskip")}
     if kind == "ds" and numbers.get("e", 1) != 1:
-        raise ArgumentError(
-            f"block string {text!r}: kind 'ds' has no expansion, expected e1, got e{values['e']}"
-        )
+        raise ArgumentError(f"block string {text!r}: kind 'ds' has no expansion, expected e1, got e{values['e']}")
     return BlockSpec(
         kind=kind,
         repeats=int(numbers["r"]),
@@ -107,8 +103,7 @@ def _split(text: str, option: str) -> tuple[str, str]:
     match = _OPTION.fullmatch(option)
     if match is None:
         raise ArgumentError(
-            f"block string {text!r}: cannot read option {option!r}, "
-            "expected a letter and a value such as k3 or se0.25"
+            f"block string {text!r}: cannot read option {option!r}, expected a letter and a value such as k3 or se0.25"
         )
     return match["key"], match["value"]
 
@@ -120,16 +115,13 @@ def _number(text: str, key: str, value: str) -> float:
         kind = "an integer" if key in _INTEGERS else "a number"
         raise ArgumentError(f"block string {text!r}: option {key!r} expects {kind}, got {value!r}") from None
     if not 0 < number < float("inf"):
-        raise ArgumentError(
-            f"block string {text!r}: option {key!r} must be above zero and finite, got {value!r}"
-        )
+        raise ArgumentError(f"block string {text!r}: option {key!r} must be above zero and finite, got {value!r}")
     return number
 
 
 def _activation(text: str, code: str) -> str:
     if code not in ACTIVATION_CODES:
         raise ArgumentError(
-            f"block string {text!r}: unknown activation code {code!r}, "
-            f"expected one of {', '.join(ACTIVATION_CODES)}"
+            f"block string {text!r}: unknown activation code {code!r}, expected one of {', '.join(ACTIVATION_CODES)}"
         )
     return ACTIVATION_CODES[code]

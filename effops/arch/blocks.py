@@ -153,9 +153,7 @@ class InvertedResidual(Block):
             stride=self.stride,
             groups=self.mid_channels,
         )
-        project = Conv(
-            name="conv_pwl", bn="bn3", in_channels=self.mid_channels, out_channels=self.out_channels
-        )
+        project = Conv(name="conv_pwl", bn="bn3", in_channels=self.mid_channels, out_channels=self.out_channels)
         return (expand, depthwise, *(self.se.convs(self.mid_channels) if self.se else ()), project)
 
 

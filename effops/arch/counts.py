@@ -66,9 +66,7 @@ class Part:
     counts: Counts
 
 
-def parts(
-    arch: Arch, *, resolution: int | None = None, num_classes: int = 1000, in_chans: int = 3
-) -> list[Part]:
+def parts(arch: Arch, *, resolution: int | None = None, num_classes: int = 1000, in_chans: int = 3) -> list[Part]:
     """Count a network part by part, for a square input of side ``resolution`` (the network's own by default).
 
     Raises:
@@ -90,9 +88,7 @@ def parts(
             block_counts, out_size = _count(block.convs(), out_size, arch)
             counts += block_counts
         name = f"blocks.{index}"
-        found.append(
-            Part(name, len(stage), stage[0].in_channels, stage[-1].out_channels, in_size, out_size, counts)
-        )
+        found.append(Part(name, len(stage), stage[0].in_channels, stage[-1].out_channels, in_size, out_size, counts))
     counts, _ = _count([arch.head_conv()], 1 if arch.head.pooled else out_size, arch)
     width = arch.head.channels
     classifier = Counts(params=(width + 1) * num_classes, macs=width * num_classes, activations=num_classes)

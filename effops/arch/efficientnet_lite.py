@@ -27,9 +27,7 @@ def efficientnet_lite(name: str, width: float, depth: float, resolution: int, dr
         family="EfficientNet-Lite",
         stem=stem,
         # Without a squeeze rule the se option of B0's rows is dropped.
-        stages=resolve_stages(
-            B0, in_channels=stem.channels, act=stem.act, width=width, depth=depth, scale_ends=False
-        ),
+        stages=resolve_stages(B0, in_channels=stem.channels, act=stem.act, width=width, depth=depth, scale_ends=False),
         head=Head(channels=1280, act=stem.act),
         drop_rate=dropout,
         preprocessing=Preprocessing(resolution=resolution, crop_pct=crop_pct(resolution)),

@@ -112,7 +112,6 @@ def rows() -> list[Arch]:
     twins = [_tensorflow_twin(arch) for name, arch in archs.items() if name not in _WITHOUT_TENSORFLOW_TWIN]
     bilinear = Preprocessing(interpolation="bilinear")
     torchvision = [
-        torchvision_twin(archs[name], alias, bilinear, tensorflow_norm=True)
-        for alias, name in _TORCHVISION.items()
+        torchvision_twin(archs[name], alias, bilinear, tensorflow_norm=True) for alias, name in _TORCHVISION.items()
     ]
     return [*archs.values(), *twins, *torchvision]

@@ -31,15 +31,11 @@ class SqueezeRule:
     divisor: int = 1
     act: str | None = None
 
-    def resolve(
-        self, ratio: float, in_channels: int, mid_channels: int, block_act: str
-    ) -> SqueezeExcite | None:
+    def resolve(self, ratio: float, in_channels: int, mid_channels: int, block_act: str) -> SqueezeExcite | None:
         if ratio == 0:
             return None
         channels = ratio * (in_channels if self.base == "input" else mid_channels)
-        reduced = (
-            max(1, int(channels)) if self.divisor == 1 else round_channels(channels, divisor=self.divisor)
-        )
+        reduced = max(1, int(channels)) if self.divisor == 1 else round_channels(channels, divisor=self.divisor)
         return SqueezeExcite(reduced, self.act or block_act, self.gate)
 
 
@@ -95,9 +91,7 @@ def resolve_stages(
                 # Only the first block of a stage strides.
                 spec_here = replace(spec, stride=1) if blocks or repeat else spec
                 blocks.append(
-                    _resolve_block(
-                        spec_here, in_channels, round_channels(spec.channels * width), act, squeeze
-                    )
+                    _resolve_block(spec_here, in_channels, round_channels(spec.channels * width), act, squeeze)
                 )
                 in_channels = blocks[-1].out_channels
         stages.append(tuple(blocks))

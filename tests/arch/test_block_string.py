@@ -31,9 +31,7 @@ from effops.errors import ArgumentError
         ("ds_r1_k3_s1_e1_c16", BlockSpec(kind="ds", repeats=1, kernel_size=3, stride=1, channels=16)),
         (
             "cn_r1_k1_s1_c960_nhs",
-            BlockSpec(
-                kind="cn", repeats=1, kernel_size=1, stride=1, channels=960, act="hardswish", skip=False
-            ),
+            BlockSpec(kind="cn", repeats=1, kernel_size=1, stride=1, channels=960, act="hardswish", skip=False),
         ),
     ],
 )

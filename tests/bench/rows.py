@@ -24,9 +24,7 @@ ENVIRONMENT = Environment(
 )
 
 
-def row(
-    provider: str, p50_ms: float, *, case: str = "mobilenetv2_100", batch: int = 1, spread: float = 0.02
-) -> Row:
+def row(provider: str, p50_ms: float, *, case: str = "mobilenetv2_100", batch: int = 1, spread: float = 0.02) -> Row:
     """A timed row of the models suite; p20 and p80 lie half the spread below and above the median."""
     return Row(
         suite="models",
@@ -74,6 +72,4 @@ def op_row(provider: str, share: float, *, case: str = "depthwise 14x14 c480 k3 
 
 def untimed(provider: str, status: str, reason: str) -> Row:
     """A row of a provider that was not timed."""
-    return replace(
-        row(provider, 1.0), status=status, reason=reason, rounds=None, p20_ms=None, p50_ms=None, p80_ms=None
-    )
+    return replace(row(provider, 1.0), status=status, reason=reason, rounds=None, p20_ms=None, p50_ms=None, p80_ms=None)

@@ -63,9 +63,7 @@ def test_the_unfused_module_and_effops_agree(problem):
 
 
 def test_same_padding_matches_tensorflow_at_stride_2():
-    problem = DepthwiseConv(
-        size=7, kernel_size=3, stride=2, padding="same", act="identity", channels=4, pool=False
-    )
+    problem = DepthwiseConv(size=7, kernel_size=3, stride=2, padding="same", act="identity", channels=4, pool=False)
     module = problem.module()
     (x,) = problem.inputs(1, FP32)
     # 7 pixels, 4 outputs: one zero before and one after. 8 pixels: none before, one after.

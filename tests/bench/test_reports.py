@@ -60,9 +60,7 @@ def test_rows_without_times_cannot_be_drawn(tmp_path):
 
 
 def test_the_table_shows_times_ratios_and_who_was_not_timed():
-    text = text_of(
-        tables.models_table([row("effops", 2.0), row("eager", 5.0), untimed("compile", "failed", "x")])
-    )
+    text = text_of(tables.models_table([row("effops", 2.0), row("eager", 5.0), untimed("compile", "failed", "x")]))
     assert "2.50x" in text
     assert "failed" in text
     assert "mobilenetv2_100@224" in text

@@ -53,9 +53,7 @@ def test_samples_are_seconds_a_call_and_rounds_interleave():
     assert len(rounds) == 4
     # One call warms up; a round is one untimed call and as many timed ones as fill the sample.
     assert Counter(machine.calls) == {"fast": 1 + 4 * (1 + 10), "slow": 1 + 4 * (1 + 1)}
-    turns = [
-        name for name, previous in zip(machine.calls[2:], machine.calls[1:], strict=False) if name != previous
-    ]
+    turns = [name for name, previous in zip(machine.calls[2:], machine.calls[1:], strict=False) if name != previous]
     assert len(turns) >= 4
 
 
@@ -107,9 +105,7 @@ def test_rotation_uses_every_input_set_and_keeps_as_many_results():
     assert Result.alive == 3
 
 
-@pytest.mark.parametrize(
-    ("bytes_per_call", "sets"), [(1 << 20, 64), (1 << 25, 2), (1 << 30, 2), (100, 512), (0, 512)]
-)
+@pytest.mark.parametrize(("bytes_per_call", "sets"), [(1 << 20, 64), (1 << 25, 2), (1 << 30, 2), (100, 512), (0, 512)])
 def test_the_rotation_is_twice_the_cache_within_bounds(bytes_per_call, sets):
     assert sets_past_cache(bytes_per_call, 1 << 25) == sets
 

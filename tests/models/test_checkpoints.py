@@ -131,9 +131,7 @@ def test_another_models_checkpoint_tells_which_it_fits(source, path):
 def test_another_width_lists_the_shapes(source, path):
     torch.save(source.state_dict(), path)
     message = refusal("mobilenetv3_small_075", path)
-    assert (
-        "expected" in message and "(16, 16, 1, 1)" in message and "It fits mobilenetv3_small_050" in message
-    )
+    assert "expected" in message and "(16, 16, 1, 1)" in message and "It fits mobilenetv3_small_050" in message
 
 
 def test_a_model_that_nobody_knows(source, path):
@@ -168,9 +166,7 @@ def test_a_failed_load_leaves_the_model_alone(source, path):
         ("tv_efficientnet_b0", "torchvision", "tf_efficientnet_b0", "tv_efficientnet_b0"),
     ],
 )
-def test_weights_trained_with_another_padding_or_eps_are_refused(
-    path, written_by, spelling, loaded_into, remedy
-):
+def test_weights_trained_with_another_padding_or_eps_are_refused(path, written_by, spelling, loaded_into, remedy):
     """They would load strictly, and answer wrongly."""
     torch.save(export_state_dict(create_model(written_by), spelling), path)
     message = refusal(loaded_into, path)

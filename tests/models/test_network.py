@@ -142,9 +142,7 @@ def test_the_backend_is_the_models_own(monkeypatch):
     model = lively("mobilenetv3_small_050", backend="reference")
     seen = []
     model.blocks.register_forward_hook(
-        lambda *_: seen.append(
-            effops.explain("pointwise_conv_act", torch.zeros(1, 4, 2, 2), torch.zeros(4, 4))
-        )
+        lambda *_: seen.append(effops.explain("pointwise_conv_act", torch.zeros(1, 4, 2, 2), torch.zeros(4, 4)))
     )
     with torch.no_grad():
         model(images())

@@ -15,9 +15,7 @@ from tests import peers
 # Minutes of float64 on the largest networks add nothing that the smaller ones of the same rows do not show.
 _SLOW = {f"{prefix}efficientnet_{size}" for prefix in ("", "tf_", "tv_") for size in ("b7", "b8", "l2")}
 _NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name for name in list_models()]
-_TIMM_NAMES = [
-    name for name in list_models() if find_arch(name).port != "torchvision" and name != "mobilenetv2_130"
-]
+_TIMM_NAMES = [name for name in list_models() if find_arch(name).port != "torchvision" and name != "mobilenetv2_130"]
 
 
 @pytest.mark.parametrize("name", _TIMM_NAMES)

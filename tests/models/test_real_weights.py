@@ -22,9 +22,7 @@ def photographs(config: dict) -> tuple[Tensor, Tensor]:
     for path in peers.photographs():
         image = Image.open(path).convert("RGB")
         scale = int(height / config["crop_pct"]) / min(image.size)
-        image = image.resize(
-            [round(side * scale) for side in image.size], _INTERPOLATION[config["interpolation"]]
-        )
+        image = image.resize([round(side * scale) for side in image.size], _INTERPOLATION[config["interpolation"]])
         left, top = (image.width - width) // 2, (image.height - height) // 2
         image = image.crop((left, top, left + width, top + height))
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
