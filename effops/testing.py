@@ -208,7 +208,9 @@ def largest_error(actual: Tensor, exact: Tensor) -> float:
     return error.max().item() if error.numel() else 0.0
 
 
-def assert_as_good_as_eager(actual: Tensor, eager: Tensor, exact: Tensor, what: str = "output") -> None:
+def assert_as_good_as_eager(
+    actual: Tensor, eager: Tensor, exact: Tensor, what: str = "output", scale: float = 0.0
+) -> None:
     """Hold a kernel's result to the tolerance rule of this module.
 
     Args:
@@ -216,6 +218,8 @@ def assert_as_good_as_eager(actual: Tensor, eager: Tensor, exact: Tensor, what: 
         eager: plain torch in the same dtype.
         exact: the float64 reference on the same inputs.
         what: named in the error.
+        scale: magnitude of the values that the result was computed from, where it is larger than the result: a mean
+            that cancels is rounded as its terms are.
 
     Raises:
         AssertionError: shape or dtype differ, or the error is over twice eager's plus the floor.
@@ -224,7 +228,7 @@ def assert_as_good_as_eager(actual: Tensor, eager: Tensor, exact: Tensor, what: 
         raise AssertionError(
             f"{what}: got {actual.dtype} {tuple(actual.shape)}, expected {eager.dtype} {tuple(exact.shape)}"
         )
-    scale = exact.abs().nan_to_num(0.0).max().item() if exact.numel() else 0.0
+    scale = max(scale, exact.abs().nan_to_num(0.0).max().item() if exact.numel() else 0.0)
     ulps = 1 if exact.numel() >= 64 else 4
     floor = ulps * torch.finfo(actual.dtype).eps * scale
     error, allowed = largest_error(actual, exact), 2 * largest_error(eager, exact) + floor

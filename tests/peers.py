@@ -1,8 +1,7 @@
 """The independent implementations that tests compare with, and the real checkpoints and photographs.
 
 timm imports torchvision, whose wheels are built for CUDA: beside a CPU torch their compiled ops do not load
-and the
-import stops. Only Python model code is wanted here, so schemas without kernels stand in for them.
+and the import stops. Only Python model code is wanted here, so schemas without kernels stand in for them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
 from effops.errors import ArgumentError
@@ -22,7 +22,8 @@ def find_arch(name: str) -> Arch:
         ArgumentError: no such name; the message suggests near ones.
     """
     if name not in ARCHS:
-        near = get_close_matches(name, ARCHS, n=3, cutoff=0.6)
+        likeness = {other: SequenceMatcher(None, name, other).ratio() for other in ARCHS}
+        near = sorted((other for other in ARCHS if likeness[other] > 0.6), key=lambda o: (-likeness[o], o))[:3]
         hint = f"did you mean {' or '.join(near)}?" if near else "effops.list_models() lists all names."
         raise ArgumentError(f"unknown model {name!r}; {hint}")
     return ARCHS[name]

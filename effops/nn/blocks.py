@@ -61,8 +61,7 @@ class DepthwiseSeparable(_DepthwiseBlock):
     """Depthwise convolution, optional squeeze-excite, linear projection; residual where the shapes allow it.
 
     In eval: one depthwise op (with the pooled mean when there is squeeze-excite), the gate, one pointwise op.
-    In
-    training plain torch. Keys: ``conv_dw bn1 se conv_pw bn2``.
+    In training plain torch. Keys: ``conv_dw bn1 se conv_pw bn2``.
 
     Args:
         se_channels: width of the squeeze-excite bottleneck, 0 for none.
@@ -111,8 +110,7 @@ class DepthwiseSeparable(_DepthwiseBlock):
 
 
 class MBConv(_DepthwiseBlock):
-    """Inverted residual: pointwise expansion, depthwise convolution, optional squeeze-excite, linear
-    projection.
+    """Inverted residual: pointwise expansion, depthwise convolution, optional squeeze-excite, linear projection.
 
     Sandler et al., arXiv 1801.04381, section 3.3; with squeeze-excite the MBConv of EfficientNet and
     MobileNetV3. In eval: pointwise op, depthwise op (with the pooled mean when there is squeeze-excite),

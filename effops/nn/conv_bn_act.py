@@ -13,8 +13,7 @@ from .folding import FoldingModule
 
 
 class ConvBNAct(FoldingModule):
-    """Dense convolution, batch norm, activation: ``act(BN(conv(x)))``; the stem, and MobileNetV3's last 1 x
-    1.
+    """Dense convolution, batch norm, activation: ``act(BN(conv(x)))``; the stem, and MobileNetV3's last 1 x 1.
 
     In eval one op on folded weights; in training plain torch. Keys: ``conv``, ``bn1``.
 

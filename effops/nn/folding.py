@@ -144,8 +144,7 @@ def _any_requires_grad(tensors: tuple[Tensor, ...]) -> bool:
 
 
 def _stamp(w: Tensor, c: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: Tensor, eps: float) -> tuple | None:
-    """What changes when a tensor is replaced (id), edited (version) or given new data (address). None:
-    unknown.
+    """What changes when a tensor is replaced (id), edited (version) or given new data (address). None: unknown.
 
     Written out because it runs for every layer of every call: a loop takes twice as long.
     """

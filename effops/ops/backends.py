@@ -72,9 +72,9 @@ def _known(name: str, source: str) -> str:
     return name
 
 
-# Process-wide, like torch.backends: torch.compile can guard on a module's global, not on a ContextVar.
-_environment = os.environ.get("EFFOPS_BACKEND")
-_forced: str | None = _known(_environment, "EFFOPS_BACKEND") if _environment else None
+# Process-wide, like torch.backends: torch.compile can guard on a module's global, not on a ContextVar. A wrong name in
+# the environment is told at the first call: importing effops never fails.
+_forced: str | None = os.environ.get("EFFOPS_BACKEND") or None
 _interceptor: Callable[[Op, tuple], object] | None = None
 
 
@@ -112,7 +112,7 @@ def why_not(backend: Backend, op: Op, args: tuple) -> str | None:
 def choose(op: Op, args: tuple) -> Backend:
     """The forced backend if one is forced (BackendError when it cannot), else the first that can."""
     if _forced is not None:
-        chosen = BACKENDS[_forced]
+        chosen = BACKENDS[_known(_forced, "EFFOPS_BACKEND")]
         if reason := why_not(chosen, op, args):
             raise BackendError(
                 f"backend {_forced!r} was asked for and cannot run {op.name}: {reason}. "
