@@ -45,6 +45,7 @@ test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## r
 BENCH ?= ops models
 bench: $(STAMPS)/build $(STAMPS)/bench ## time ops and models against eager PyTorch and torch.compile
 	@for suite in $(BENCH); do $(BIN)/python -m bench $$suite || exit 1; done
+	@for file in bench/results/*.csv; do $(BIN)/python -m bench plot $$file || exit 1; done
 
 lint: $(STAMPS)/lint ## check style, formatting and file sizes
 	$(BIN)/ruff check .
@@ -85,13 +86,17 @@ $(STAMPS)/samples: requirements/samples.txt $(STAMPS)/venv
 	@$(PIP) --no-deps -r requirements/samples.txt
 	@touch $@
 
-$(STAMPS)/test: requirements/test.txt requirements/peers.txt $(STAMPS)/runtime
-	@echo 'effops: installing the test tools'
-	@$(PIP) -r requirements/test.txt
+$(STAMPS)/peers: requirements/peers.txt $(STAMPS)/runtime
+	@echo 'effops: installing the implementations to compare with'
 	@$(PIP) --no-deps -r requirements/peers.txt
 	@touch $@
 
-$(STAMPS)/bench: requirements/bench.txt $(STAMPS)/runtime
+$(STAMPS)/test: requirements/test.txt $(STAMPS)/peers
+	@echo 'effops: installing the test tools'
+	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(STAMPS)/bench: requirements/bench.txt $(STAMPS)/peers
 	@echo 'effops: installing the bench tools'
 	@$(PIP) -r requirements/bench.txt
 	@touch $@

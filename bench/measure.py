@@ -60,7 +60,9 @@ def _prepare(peer: Peer, case: Case, exact: Outputs, allowed: float) -> tuple[Me
         return Measurement(peer.name, "skipped", missing), None
     begin = time.perf_counter()
     try:
-        provider = peer.prepare(case)
+        # Users make their models outside of inference mode; tensors made inside have no version counter.
+        with torch.inference_mode(False):
+            provider = peer.prepare(case)
         outputs = provider.function(*provider.inputs[0])
     # A peer may fail in any way that its compiler or library knows; the row says how, and the others go on.
     except Exception as error:

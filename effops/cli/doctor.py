@@ -152,7 +152,13 @@ def _show_refused(refused: dict[tuple[str, str, str], list[str]], console: Conso
 
 
 def _verdict(findings: dict[str, Any]) -> str:
-    if forced := findings["environment"].get("EFFOPS_BACKEND"):
+    forced = findings["environment"].get("EFFOPS_BACKEND")
+    if forced and forced not in backends.BACKENDS:
+        known = ", ".join(backends.BACKENDS)
+        return (
+            f"[red]EFFOPS_BACKEND is {escape(forced)}, which no backend is called: every op raises. Known: {known}.[/]"
+        )
+    if forced:
         return f"[yellow]effops is usable; EFFOPS_BACKEND makes every op run on {escape(forced)}, or raise.[/]"
     on_reference = [row["op"] for row in findings["ops"] if row["backend"] == "reference"]
     if not on_reference:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 from effops.arch import find_arch, list_archs
 
 from .build import build
@@ -11,6 +13,8 @@ from .network import Network
 from .weights import load_checkpoint
 
 
+# Weights made in inference mode would have no version counter: folded weights could not be cached for them.
+@torch.inference_mode(False)
 def create_model(
     name: str,
     *,

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from effops import create_model
 from effops.nn import ConvBNAct, DepthwiseConvBNAct, MBConv, PointwiseConvBNAct
-from effops.nn.folding import fold_batch_norm
+from effops.nn.folding import FoldingModule, fold_batch_norm
 
 
 def block(**settings) -> MBConv:
@@ -324,3 +325,16 @@ def test_a_compiled_block_folds_in_its_graph():
         torch.testing.assert_close(compiled(images()), module(images()))
         module.conv_dw.weight.mul_(2)
         torch.testing.assert_close(compiled(images()), module(images()))
+
+
+def test_a_model_made_in_inference_mode_folds_once():
+    with torch.inference_mode():
+        model = create_model("mobilenetv3_small_075").eval()
+        x = torch.randn(1, 3, 32, 32)
+        first = model(x)
+        entries = {id(m): dict(m._folds._entries) for m in model.modules() if isinstance(m, FoldingModule)}
+        assert any(entries.values())
+        assert torch.equal(model(x), first)
+    for m in model.modules():
+        if isinstance(m, FoldingModule):
+            assert m._folds._entries == entries[id(m)]
