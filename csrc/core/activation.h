@@ -1,8 +1,8 @@
 // One functor per activation and gate, over any value type V: float on host and device, or a SIMD vector.
 //
-// V needs + - * /, construction from float, and the functions fma, vmin, vmax, vabs, copysign and low_bits_as_exponent
-// (the bits shifted left by 23). vmin(a, b) and vmax(a, b) return b when a comparison is unordered, so keep x second to
-// let NaN through.
+// V needs + - * /, construction from float, and the functions fma, vmin, vmax, vabs, copysign, low_bits_as_exponent
+// (the bits shifted left by 23) and where_positive(x, a, b) (a where x > 0, else b). vmin(a, b) and vmax(a, b) return b
+// when a comparison is unordered, so keep x second to let NaN through.
 #pragma once
 
 #include "params.h"
@@ -57,10 +57,21 @@ EFFOPS_HD inline V erf_approx(V x) {
   return copysign(V(1.0f) - p * t * Exp<V>(V(0.0f) - z * z).value(), x);
 }
 
+// An activation's value and derivative at one point, which share most of their work. At the kinks the derivatives are
+// torch's.
+template <class V>
+struct ValueAndSlope {
+  V value, slope;
+};
+
 struct Identity {
   template <class V>
   EFFOPS_HD static V apply(V x) {
     return x;
+  }
+  template <class V>
+  EFFOPS_HD static ValueAndSlope<V> both(V x) {
+    return {x, V(1.0f)};
   }
 };
 
@@ -69,12 +80,20 @@ struct Relu {
   EFFOPS_HD static V apply(V x) {
     return vmax(V(0.0f), x);
   }
+  template <class V>
+  EFFOPS_HD static ValueAndSlope<V> both(V x) {
+    return {apply(x), where_positive(x, V(1.0f), V(0.0f))};
+  }
 };
 
 struct Relu6 {
   template <class V>
   EFFOPS_HD static V apply(V x) {
     return vmin(V(6.0f), vmax(V(0.0f), x));
+  }
+  template <class V>
+  EFFOPS_HD static ValueAndSlope<V> both(V x) {
+    return {apply(x), where_positive(x, where_positive(V(6.0f) - x, V(1.0f), V(0.0f)), V(0.0f))};
   }
 };
 
@@ -83,6 +102,13 @@ struct Silu {
   template <class V>
   EFFOPS_HD static V apply(V x) {
     return x / Exp<V>(V(0.0f) - x).plus_one();
+  }
+  // s (1 + x (1 - s)) with s the sigmoid, written as s + y (1 - s).
+  template <class V>
+  EFFOPS_HD static ValueAndSlope<V> both(V x) {
+    const V s = V(1.0f) / Exp<V>(V(0.0f) - x).plus_one();
+    const V y = x * s;
+    return {y, fma(y, V(1.0f) - s, s)};
   }
 };
 
@@ -100,6 +126,12 @@ struct Hardswish {
   EFFOPS_HD static V apply(V x) {
     return x * vmin(V(6.0f), vmax(V(0.0f), x + V(3.0f))) * V(1.0f / 6.0f);
   }
+  // 0 below -3, x / 3 + 1 / 2 up to 3, 1 above.
+  template <class V>
+  EFFOPS_HD static ValueAndSlope<V> both(V x) {
+    const V inner = where_positive(x - V(3.0f), V(1.0f), fma(x, V(1.0f / 3.0f), V(0.5f)));
+    return {apply(x), where_positive(x + V(3.0f), inner, V(0.0f))};
+  }
 };
 
 // x Phi(x), the exact form with erf (Hendrycks and Gimpel, arXiv 1606.08415).
@@ -107,6 +139,13 @@ struct Gelu {
   template <class V>
   EFFOPS_HD static V apply(V x) {
     return V(0.5f) * x * (V(1.0f) + erf_approx(x * V(0.70710678f)));
+  }
+  // Phi(x) + x phi(x), phi the normal density.
+  template <class V>
+  EFFOPS_HD static ValueAndSlope<V> both(V x) {
+    const V cdf = V(0.5f) * (V(1.0f) + erf_approx(x * V(0.70710678f)));
+    const V density = V(0.39894228f) * Exp<V>(V(-0.5f) * x * x).value();
+    return {x * cdf, fma(x, density, cdf)};
   }
 };
 

@@ -82,4 +82,29 @@ struct ImageParams {
   void* y;             // (n, pixels, c), for the scaling pass
 };
 
+// What a training kernel reads in place of an image (effops/ops/reference_training.py):
+// act((x - mean) * scale + shift) * gate.
+struct View {
+  const void* x;
+  const float* affine;  // (3, c): mean, scale, shift; or null
+  const float* gate;    // (images, c) or null
+  Act act;
+};
+
+// What a backward kernel reads in place of the gradient of a convolution's output u:
+// scale * dz + slope * (u - mean) + offset, dz = (grad * gate + pool_grad) * act'((u - mean) * scale + shift);
+// without coef: grad * gate + pool_grad.
+struct GradView {
+  const void* grad;
+  const void* u;           // read only with coef
+  const float* coef;       // (5, c): mean, scale, shift, slope, offset; or null
+  const float* gate;       // (images, c) or null
+  const float* pool_grad;  // (images, c) or null
+  Act act;
+};
+
+// Sums over the pixels of an image for every channel, with g a gradient, a = act(z), a' = act'(z):
+// g a, g a', a', g a' (x - mean), a' (x - mean).
+constexpr int kGradSums = 5;
+
 }  // namespace effops

@@ -3,49 +3,12 @@
 #include <algorithm>
 
 #include "kernels.h"
-#include "panels.h"
+#include "operands.h"
+#include "parallel.h"
 #include "scratch.h"
 
 namespace effops {
 namespace {
-
-// Work below this many operations is not worth waking another thread.
-constexpr int64_t kParallelWork = 32 * 1024;
-
-template <class F>
-void parallel(const Threads& threads, int64_t units, int64_t work_per_unit, const F& f) {
-  if (units <= 0) return;
-  const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, work_per_unit));
-  if (threads.count <= 1 || units <= grain) return f(0, units);
-  auto body = [](int64_t begin, int64_t end, void* context) { (*static_cast<const F*>(context))(begin, end); };
-  threads.parallel_for(0, units, grain, body, const_cast<F*>(&f));
-}
-
-// The vector in float32: itself, or a converted copy in scratch.
-const float* as_floats(const VectorView& v, Slot slot) {
-  if (!v.data || v.dtype == DType::kFloat32) return static_cast<const float*>(v.data);
-  float* out = scratch<float>(slot, v.size);
-  const bf16* in = static_cast<const bf16*>(v.data);
-  for (int64_t i = 0; i < v.size; ++i) out[i] = widen(in[i]);
-  return out;
-}
-
-// A depthwise weight as float32 (kh, kw, c): itself, or a copy in scratch.
-const float* tap_major(const WeightView& w) {
-  if (w.dtype == DType::kFloat32 && w.stride_n == 1 && w.stride_kw == w.n && w.stride_kh == w.kw * w.n) {
-    return static_cast<const float*>(w.data);
-  }
-  float* out = scratch<float>(Slot::kWeight, w.kh * w.kw * w.n);
-  for (int64_t c = 0; c < w.n; ++c) {
-    auto put = [&](int64_t tap, auto value) { out[tap * w.n + c] = widen(value); };
-    if (w.dtype == DType::kFloat32) {
-      for_column<float>(w, c, put);
-    } else {
-      for_column<bf16>(w, c, put);
-    }
-  }
-  return out;
-}
 
 // The weight as a (k, n) matrix if it lies like one and reading it in place is as fast as a packed copy: rows whose
 // distance is a multiple of 2 KiB would fall on few sets of the cache.

@@ -10,7 +10,7 @@ from .shape import output_size
 from .spec import Cost
 
 
-def _bytes(*tensors: Tensor | None) -> int:
+def size_in_bytes(*tensors: Tensor | None) -> int:
     return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
@@ -30,7 +30,7 @@ def conv_act(
     width = output_size(x.shape[3], weight.shape[3], stride_w, pad_w, dilation_w)
     pixels = x.shape[0] * height * width
     outputs = pixels * weight.shape[0]
-    return Cost(macs=pixels * weight.numel(), bytes=_bytes(x, weight, bias) + outputs * x.element_size())
+    return Cost(macs=pixels * weight.numel(), bytes=size_in_bytes(x, weight, bias) + outputs * x.element_size())
 
 
 # weight.numel() is channels * taps for a depthwise weight, so the same formula holds.
@@ -47,7 +47,7 @@ def pointwise_conv_act(
 ) -> Cost:
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
     outputs = pixels * weight.shape[0]
-    moved = _bytes(x, weight, bias, gate, residual) + outputs * x.element_size()
+    moved = size_in_bytes(x, weight, bias, gate, residual) + outputs * x.element_size()
     return Cost(macs=pixels * weight.numel(), bytes=moved)
 
 
@@ -60,7 +60,7 @@ def se_gate(
     act: int,
     gate: int,
 ) -> Cost:
-    moved = 2 * _bytes(pooled) + _bytes(reduce_weight, reduce_bias, expand_weight, expand_bias)
+    moved = 2 * size_in_bytes(pooled) + size_in_bytes(reduce_weight, reduce_bias, expand_weight, expand_bias)
     return Cost(macs=pooled.shape[0] * (reduce_weight.numel() + expand_weight.numel()), bytes=moved)
 
 
@@ -74,8 +74,8 @@ def squeeze_excite(
     act: int,
     gate: int,
 ) -> Cost:
-    weights = _bytes(reduce_weight, reduce_bias, expand_weight, expand_bias)
+    weights = size_in_bytes(reduce_weight, reduce_bias, expand_weight, expand_bias)
     macs = x.shape[0] * (reduce_weight.numel() + expand_weight.numel()) + prod(x.shape)
     # Without a given mean x must be read twice: the gate depends on all of it.
     reads = 2 if pooled is None else 1
-    return Cost(macs=macs, bytes=(reads + 1) * _bytes(x) + weights + _bytes(pooled))
+    return Cost(macs=macs, bytes=(reads + 1) * size_in_bytes(x) + weights + size_in_bytes(pooled))

@@ -8,14 +8,16 @@ from torch import Tensor
 from .shape import output_size
 
 
-def _image(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+def image_like(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """A channels_last image of like's batch, dtype and device."""
     size = (like.shape[0], channels, height, width)
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _accumulated(like: Tensor, rows: int, columns: int) -> Tensor:
+def accumulated(like: Tensor, *size: int) -> Tensor:
+    """A dense tensor of this size in the dtype that values of like's dtype are accumulated in."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.empty((rows, columns), dtype=dtype, device=like.device)
+    return torch.empty(size, dtype=dtype, device=like.device)
 
 
 def conv_act(
@@ -32,7 +34,7 @@ def conv_act(
 ) -> Tensor:
     height = output_size(x.shape[2], weight.shape[2], stride_h, pad_h, dilation_h)
     width = output_size(x.shape[3], weight.shape[3], stride_w, pad_w, dilation_w)
-    return _image(x, weight.shape[0], height, width)
+    return image_like(x, weight.shape[0], height, width)
 
 
 # A depthwise weight is (C, 1, kh, kw), so its output has weight.shape[0] channels too.
@@ -40,13 +42,13 @@ depthwise_conv_act = conv_act
 
 
 def depthwise_conv_act_pool(x: Tensor, weight: Tensor, *rest) -> tuple[Tensor, Tensor]:
-    return depthwise_conv_act(x, weight, *rest), _accumulated(x, x.shape[0], x.shape[1])
+    return depthwise_conv_act(x, weight, *rest), accumulated(x, x.shape[0], x.shape[1])
 
 
 def pointwise_conv_act(
     x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None, act: int
 ) -> Tensor:
-    return _image(x, weight.shape[0], x.shape[2], x.shape[3])
+    return image_like(x, weight.shape[0], x.shape[2], x.shape[3])
 
 
 def se_gate(
@@ -58,7 +60,7 @@ def se_gate(
     act: int,
     gate: int,
 ) -> Tensor:
-    return _accumulated(pooled, pooled.shape[0], expand_weight.shape[0])
+    return accumulated(pooled, pooled.shape[0], expand_weight.shape[0])
 
 
 def squeeze_excite(
@@ -71,4 +73,4 @@ def squeeze_excite(
     act: int,
     gate: int,
 ) -> Tensor:
-    return _image(x, x.shape[1], x.shape[2], x.shape[3])
+    return image_like(x, x.shape[1], x.shape[2], x.shape[3])

@@ -29,11 +29,11 @@ def activation(x: Tensor, act: int) -> Tensor:
     return _ACTIVATIONS[ACTIVATIONS[act]](x)
 
 
-def _accumulation_dtype(x: Tensor) -> torch.dtype:
+def accumulation_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -41,11 +41,11 @@ def _cast(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if x is None else x.to(dtype)
 
 
-def _as_matrix(weight: Tensor) -> Tensor:
+def as_matrix(weight: Tensor) -> Tensor:
     return weight.flatten(1)
 
 
-def _conv(
+def conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -75,8 +75,8 @@ def conv_act(
     dilation_w: int,
     act: int,
 ) -> Tensor:
-    y = _conv(x, weight, bias, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), groups=1)
-    return _channels_last(activation(y, act))
+    y = conv(x, weight, bias, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), groups=1)
+    return channels_last(activation(y, act))
 
 
 def depthwise_conv_act(
@@ -91,8 +91,8 @@ def depthwise_conv_act(
     dilation_w: int,
     act: int,
 ) -> Tensor:
-    y = _conv(x, weight, bias, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), groups=x.shape[1])
-    return _channels_last(activation(y, act))
+    y = conv(x, weight, bias, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), groups=x.shape[1])
+    return channels_last(activation(y, act))
 
 
 def depthwise_conv_act_pool(
@@ -108,7 +108,7 @@ def depthwise_conv_act_pool(
     act: int,
 ) -> tuple[Tensor, Tensor]:
     y = depthwise_conv_act(x, weight, bias, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, act)
-    return y, y.mean((2, 3), dtype=_accumulation_dtype(y))
+    return y, y.mean((2, 3), dtype=accumulation_dtype(y))
 
 
 def pointwise_conv_act(
@@ -116,8 +116,8 @@ def pointwise_conv_act(
 ) -> Tensor:
     if gate is not None:
         x = x * gate.to(x.dtype)[:, :, None, None]
-    y = activation(F.conv2d(x, _as_matrix(weight)[:, :, None, None], _cast(bias, x.dtype)), act)
-    return _channels_last(y if residual is None else y + residual)
+    y = activation(F.conv2d(x, as_matrix(weight)[:, :, None, None], _cast(bias, x.dtype)), act)
+    return channels_last(y if residual is None else y + residual)
 
 
 def se_gate(
@@ -129,10 +129,10 @@ def se_gate(
     act: int,
     gate: int,
 ) -> Tensor:
-    dtype = _accumulation_dtype(pooled)
-    hidden = F.linear(pooled.to(dtype), _as_matrix(reduce_weight).to(dtype), _cast(reduce_bias, dtype))
+    dtype = accumulation_dtype(pooled)
+    hidden = F.linear(pooled.to(dtype), as_matrix(reduce_weight).to(dtype), _cast(reduce_bias, dtype))
     hidden = activation(hidden, act)
-    logits = F.linear(hidden, _as_matrix(expand_weight).to(dtype), _cast(expand_bias, dtype))
+    logits = F.linear(hidden, as_matrix(expand_weight).to(dtype), _cast(expand_bias, dtype))
     return _GATES[GATES[gate]](logits)
 
 
@@ -147,6 +147,6 @@ def squeeze_excite(
     gate: int,
 ) -> Tensor:
     if pooled is None:
-        pooled = x.mean((2, 3), dtype=_accumulation_dtype(x))
+        pooled = x.mean((2, 3), dtype=accumulation_dtype(x))
     scale = se_gate(pooled, reduce_weight, reduce_bias, expand_weight, expand_bias, act, gate)
-    return _channels_last(x * scale.to(x.dtype)[:, :, None, None])
+    return channels_last(x * scale.to(x.dtype)[:, :, None, None])

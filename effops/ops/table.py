@@ -5,29 +5,44 @@ Registration (:mod:`effops.ops.register`), dispatch, the tests, the benches and 
 
 from __future__ import annotations
 
-from . import cost, fake, reference
+from types import ModuleType
+
+from . import cost, cost_training, fake, fake_training, reference, reference_training
 from .spec import Op
 
-_CONV_ARGS = (
-    "Tensor x, Tensor weight, Tensor? bias, int stride_h, int stride_w, int pad_h, int pad_w, "
-    "int dilation_h, int dilation_w, int act"
-)
+_GEOMETRY = "int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w"
+_CONV_ARGS = f"Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}, int act"
+# What stands before x or grad in the training kernels: see reference_training.py.
+_GRAD = "Tensor grad, Tensor? u, Tensor? coef, Tensor? u_gate, Tensor? pool_grad, int u_act"
+_NEEDS = "bool need_x, bool need_weight"
 _SE_WEIGHTS = "Tensor reduce_weight, Tensor? reduce_bias, Tensor expand_weight, Tensor? expand_bias"
 
 
-def _op(name: str, schema: str, formula: str, backends: dict[str, tuple[str, ...]]) -> Op:
+_FOLDED = (reference, fake, cost)
+_TRAINING = (reference_training, fake_training, cost_training)
+
+
+def _op(
+    name: str,
+    schema: str,
+    formula: str,
+    backends: dict[str, tuple[str, ...]],
+    modules: tuple[ModuleType, ModuleType, ModuleType] = _FOLDED,
+) -> Op:
+    references, fakes, costs = modules
     return Op(
         name=name,
         schema=schema,
         formula=formula,
-        reference=getattr(reference, name),
-        fake=getattr(fake, name),
-        cost=getattr(cost, name),
+        reference=getattr(references, name),
+        fake=getattr(fakes, name),
+        cost=getattr(costs, name),
         backends=backends,
     )
 
 
 _CPU = {"cpu": ("cpu",)}
+_NO_KERNEL: dict[str, tuple[str, ...]] = {}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -67,6 +82,79 @@ OPS: dict[str, Op] = {
             f"(Tensor x, {_SE_WEIGHTS}, Tensor? pooled, int act, int gate) -> Tensor",
             "x * gate(W2 act(W1 mean(x) + b1) + b2)",
             _CPU,
+        ),
+        # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.
+        _op(
+            "batch_norm_stats",
+            "(Tensor x) -> Tensor",
+            "mean and biased variance of every channel",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "batch_norm_apply",
+            "(Tensor x, Tensor affine, Tensor? gate, Tensor? residual, int act) -> Tensor",
+            "view(x) + residual",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "batch_norm_pool",
+            "(Tensor x, Tensor affine, int act) -> Tensor",
+            "spatial mean of view(x) in float32",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "batch_norm_apply_pool",
+            "(Tensor x, Tensor affine, int act) -> (Tensor, Tensor)",
+            "view(x) and its spatial mean in float32",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "batch_norm_grad_sums",
+            "(Tensor grad, Tensor x, Tensor? affine, int act) -> Tensor",
+            "sums over pixels of (g act, g act', act', g act' (x - mean), act' (x - mean))",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "batch_norm_grad_apply",
+            "(Tensor grad, Tensor? u, Tensor? coef, Tensor? gate, Tensor? pool_grad, int act) -> Tensor",
+            "du = scale (g gate + pool_grad) act' + slope (u - mean) + offset",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "pointwise_conv_stats",
+            "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
+            "u = W view(x), and its statistics",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "depthwise_conv_stats",
+            f"(Tensor x, Tensor? affine, Tensor weight, {_GEOMETRY}, int act) -> (Tensor, Tensor)",
+            "u = dwconv(view(x), W), and its statistics",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "pointwise_conv_backward",
+            f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
+            "-> (Tensor, Tensor, Tensor)",
+            "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
+        _op(
+            "depthwise_conv_backward",
+            f"({_GRAD}, Tensor x, Tensor? affine, int act, Tensor weight, {_GEOMETRY}, {_NEEDS}) "
+            "-> (Tensor, Tensor, Tensor)",
+            "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
+            _NO_KERNEL,
+            _TRAINING,
         ),
     )
 }

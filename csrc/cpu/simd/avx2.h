@@ -56,6 +56,9 @@ struct Avx2 {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return Avx2(_mm256_or_ps(_mm256_andnot_ps(sign, a.v), _mm256_and_ps(sign, b.v)));
   }
+  friend Avx2 where_positive(Avx2 x, Avx2 a, Avx2 b) {
+    return Avx2(_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_GT_OQ)));
+  }
   friend Avx2 low_bits_as_exponent(Avx2 a) {
     return Avx2(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23)));
   }

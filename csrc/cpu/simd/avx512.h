@@ -37,6 +37,9 @@ struct Avx512Base {
     const __m512 sign = _mm512_set1_ps(-0.0f);
     return Self(_mm512_or_ps(_mm512_andnot_ps(sign, a.v), _mm512_and_ps(sign, b.v)));
   }
+  friend Self where_positive(Self x, Self a, Self b) {
+    return Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), b.v, a.v));
+  }
   friend Self low_bits_as_exponent(Self a) {
     return Self(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23)));
   }

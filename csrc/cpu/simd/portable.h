@@ -86,6 +86,11 @@ struct Portable {
   friend Portable copysign(Portable a, Portable b) {
     return map(a, b, [](float x, float y) { return std::copysign(x, y); });
   }
+  friend Portable where_positive(Portable x, Portable a, Portable b) {
+    Portable r;
+    for (int i = 0; i < L; ++i) r.v[i] = x.v[i] > 0.0f ? a.v[i] : b.v[i];
+    return r;
+  }
   // Not std::fma: without the instruction that is a library call a hundred times slower.
   friend Portable fma(Portable a, Portable b, Portable c) { return a * b + c; }
   friend Portable vabs(Portable a) {

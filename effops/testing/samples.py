@@ -1,9 +1,4 @@
-"""Sample inputs and the tolerance rule, shared by the tests and the benches.
-
-The rule: against the float64 reference, a kernel's error may be at most twice that of plain torch in the same dtype,
-plus one unit in the last place of the largest value; four where there are so few values (under 64) that eager's largest
-error is a matter of luck. No other number is tuned.
-"""
+"""Sample calls of the public ops: shapes of the networks first, then odd ones."""
 
 from __future__ import annotations
 
@@ -15,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .ops import functional
-from .ops.spec import ACTIVATIONS, GATES
+from effops.ops import functional
+from effops.ops.spec import ACTIVATIONS, GATES
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ _ARGUMENTS = {
 }
 
 # n, c, h, w, kernel, stride, padding, dilation. From the networks (at reduced height), then odd ones.
-_DEPTHWISE = (
+DEPTHWISE = (
     (2, 32, 20, 28, 3, 1, 1, 1),
     (1, 96, 18, 30, 3, 2, "same", 1),
     (2, 144, 14, 14, 5, 2, "same", 1),
@@ -95,7 +90,7 @@ _DENSE = (
     (1, 1, 1, 1, 1, 1, 1, 0, 1),
 )
 # n, c, h, w, out_channels
-_POINTWISE = (
+POINTWISE = (
     (2, 16, 20, 21, 96),
     (2, 96, 14, 14, 24),
     (1, 144, 9, 8, 40),
@@ -121,7 +116,7 @@ _SQUEEZE_EXCITE = (
 )
 
 
-def _generator(*key: object) -> torch.Generator:
+def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(repr(key).encode()))
 
 
@@ -131,7 +126,7 @@ def _conv_samples(op: str, rows: tuple) -> Iterator[Sample]:
         n, c, h, w = row[:4]
         out = c if depthwise else row[4]
         kernel, stride, padding, dilation = row[4:] if depthwise else row[5:]
-        g = _generator(op, row)
+        g = generator(op, row)
         x = torch.randn(n, c, h, w, generator=g)
         weight = torch.randn(out, 1 if depthwise else c, kernel, kernel, generator=g)
         bias = torch.randn(out, generator=g) if i % 4 != 3 else None
@@ -148,8 +143,8 @@ def _conv_samples(op: str, rows: tuple) -> Iterator[Sample]:
 
 
 def _pointwise_samples() -> Iterator[Sample]:
-    for i, (n, c, h, w, out) in enumerate(_POINTWISE):
-        g = _generator("pointwise", i)
+    for i, (n, c, h, w, out) in enumerate(POINTWISE):
+        g = generator("pointwise", i)
         x = torch.randn(n, c, h, w, generator=g)
         weight = torch.randn(out, c, 1, 1, generator=g) / c**0.5
         bias = torch.randn(out, generator=g) if i % 4 != 3 else None
@@ -168,7 +163,7 @@ def _pointwise_samples() -> Iterator[Sample]:
 
 def _se_samples(op: str) -> Iterator[Sample]:
     for i, (n, c, r, h, w) in enumerate(_SQUEEZE_EXCITE):
-        g = _generator("se", i)
+        g = generator("se", i)
         x = torch.randn(n, c, h, w, generator=g)
         weights = (
             torch.randn(r, c, 1, 1, generator=g) / c**0.5,
@@ -189,7 +184,7 @@ def samples(op: str | None = None) -> Iterator[Sample]:
     """Samples of one public op, or of all: shapes of the networks first, then odd ones."""
     makers = {
         "conv_act": lambda: _conv_samples("conv_act", _DENSE),
-        "depthwise_conv_act": lambda: _conv_samples("depthwise_conv_act", _DEPTHWISE),
+        "depthwise_conv_act": lambda: _conv_samples("depthwise_conv_act", DEPTHWISE),
         "pointwise_conv_act": _pointwise_samples,
         "se_gate": lambda: _se_samples("se_gate"),
         "squeeze_excite": lambda: _se_samples("squeeze_excite"),
@@ -197,40 +192,3 @@ def samples(op: str | None = None) -> Iterator[Sample]:
     for name, make in makers.items():
         if op in (None, name):
             yield from make()
-
-
-def largest_error(actual: Tensor, exact: Tensor) -> float:
-    """Largest absolute error, NaN-aware: a NaN on one side only is an infinite error."""
-    actual = actual.double()
-    if not torch.equal(actual.isnan(), exact.isnan()):
-        return float("inf")
-    error = (actual - exact).abs().nan_to_num(0.0)
-    return error.max().item() if error.numel() else 0.0
-
-
-def assert_as_good_as_eager(
-    actual: Tensor, eager: Tensor, exact: Tensor, what: str = "output", scale: float = 0.0
-) -> None:
-    """Hold a kernel's result to the tolerance rule of this module.
-
-    Args:
-        actual: the kernel's result.
-        eager: plain torch in the same dtype.
-        exact: the float64 reference on the same inputs.
-        what: named in the error.
-        scale: magnitude of the values that the result was computed from, where it is larger than the result: a mean
-            that cancels is rounded as its terms are.
-
-    Raises:
-        AssertionError: shape or dtype differ, or the error is over twice eager's plus the floor.
-    """
-    if actual.shape != exact.shape or actual.dtype != eager.dtype:
-        raise AssertionError(
-            f"{what}: got {actual.dtype} {tuple(actual.shape)}, expected {eager.dtype} {tuple(exact.shape)}"
-        )
-    scale = max(scale, exact.abs().nan_to_num(0.0).max().item() if exact.numel() else 0.0)
-    ulps = 1 if exact.numel() >= 64 else 4
-    floor = ulps * torch.finfo(actual.dtype).eps * scale
-    error, allowed = largest_error(actual, exact), 2 * largest_error(eager, exact) + floor
-    if error > allowed:
-        raise AssertionError(f"{what}: error {error:.3g}, allowed {allowed:.3g} at values up to {scale:.3g}")
