@@ -21,7 +21,7 @@ from bench.shapes import problems
 from bench.timing import Schedule, sets_past_cache
 from effops import ops
 from effops.arch import find_arch
-from effops.ops.functional import prepared
+from effops.ops.introspection import prepared
 from effops.ops.spec import Cost
 
 OPS = ("conv_act", "depthwise_conv_act", "pointwise_conv_act", "se_gate")

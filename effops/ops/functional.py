@@ -7,14 +7,12 @@ forms (batch norm already inside weight and bias); gradients flow through the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from ..errors import ArgumentError
 from . import backends, checks
-from .backends import Explanation
-from .spec import Op
 from .table import OPS
 
 
@@ -191,33 +189,9 @@ def kernel_layout(weight: Tensor) -> Tensor:
     return weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
-_FUNCTIONS = {
-    function.__name__: function
-    for function in (conv_act, depthwise_conv_act, pointwise_conv_act, se_gate, squeeze_excite)
-}
-
-
-def prepared(op: str | Callable, *args: object, **kwargs: object) -> tuple[Op, tuple]:
-    """The table row and the checked schema arguments of a call, without running it."""
-    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    if name not in _FUNCTIONS:
-        raise ArgumentError(f"op must be one of {', '.join(_FUNCTIONS)}; got {name!r}")
-    return backends.intercept(_FUNCTIONS[name], *args, **kwargs)
-
-
-def explain(op: str | Callable, *args: object, **kwargs: object) -> Explanation:
-    """What would run this call, and for every backend why or why not. Nothing is run.
-
-    Args:
-        op: a function of ``effops.ops`` or its name; the rest are that function's arguments.
-    """
-    return backends.explain(*prepared(op, *args, **kwargs))
-
-
 __all__ = [
     "conv_act",
     "depthwise_conv_act",
-    "explain",
     "kernel_layout",
     "pointwise_conv_act",
     "se_gate",

@@ -17,7 +17,7 @@ from bench.suites.ops import OPS, quick_subset, unique_problems
 from effops import ops
 from effops.arch import find_arch, parts, total
 from effops.models import create_model
-from effops.ops.functional import prepared
+from effops.ops.introspection import prepared
 
 FP32 = torch.float32
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import effops
-from effops.ops import functional
+from effops.ops import introspection
 from effops.ops.backends import BACKENDS
 from effops.ops.spec import ACTIVATIONS, GATES
 from effops.ops.table import OPS
@@ -18,7 +18,7 @@ OPCHECK = [s for s in samples() if s.args[0].numel() < 20_000]
 
 
 def schema_call(sample):
-    return functional.prepared(sample.op, *sample.args, **sample.kwargs)
+    return introspection.prepared(sample.op, *sample.args, **sample.kwargs)
 
 
 def test_every_row_is_registered():
