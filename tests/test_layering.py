@@ -35,6 +35,7 @@ LAYERS = (
     ("effops.ops.table",),
     (
         "effops.ops.spec",
+        "effops.ops.backward",
         "effops.ops.chain",
         "effops.ops.checks",
         "effops.ops.reference",

@@ -71,6 +71,18 @@ def layer(conv: nn.Module, bn: nn.Module | None, act: str, se: nn.Module | None 
     return Layer(kind, conv.weight, batch_norm, conv.stride, op_padding(conv), conv.dilation, act, gate)
 
 
+def convert_sync_batchnorm(model: nn.Module, process_group: object | None = None) -> nn.Module:
+    """Let the batch norms of a model share their statistics between processes; returns the model.
+
+    The activations belong to the blocks, not to their batch norms, and stay; so do state and hooks. The blocks then
+    exchange statistics by collectives of the process group, on any device: gloo on CPUs, NCCL on GPUs.
+
+    Args:
+        process_group: processes that share statistics, None for all.
+    """
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)
+
+
 def set_memory(model: nn.Module, memory: str) -> nn.Module:
     """Choose what the blocks of a model keep between the forward and the backward pass; returns the model.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ArgumentError, BackendError
 from . import extension, reference_chain
 from . import register as _register  # noqa: F401 - the ops must exist before the first call
-from .autograd import ByReference
+from .autograd import FoldedOp
 from .chain import Chain
 from .spec import Op, Outputs
 from .table import OPS
@@ -50,7 +50,7 @@ def _needs_grad(args: tuple) -> bool:
 
 def _run_kernel(op: Op, args: tuple) -> Outputs:
     if _needs_grad(args):
-        return ByReference.apply(op, *args)
+        return FoldedOp.apply(op, *args)
     return op.overload(*args)
 
 

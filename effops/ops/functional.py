@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
 from . import backends, checks
 from .table import OPS
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Images and weights as torch's autocast wants them; means, gates and squeeze-excite stay in float32."""
+    device = tensors[0].device.type if isinstance(tensors[0], Tensor) else "cpu"
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    low = torch.get_autocast_dtype(device)
+    casts = (torch.float32, torch.float16, torch.bfloat16)
+    return tuple(t.to(low) if isinstance(t, Tensor) and t.dtype in casts else t for t in tensors)
 
 
 def conv_act(
@@ -43,6 +54,7 @@ def conv_act(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    x, weight = autocast(x, weight)
     args = checks.conv(x, weight, bias, stride, padding, dilation, act, depthwise=False)
     return backends.run(OPS["conv_act"], args)
 
@@ -76,6 +88,7 @@ def depthwise_conv_act(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    x, weight = autocast(x, weight)
     args = checks.conv(x, weight, bias, stride, padding, dilation, act, depthwise=True)
     return backends.run(OPS["depthwise_conv_act_pool" if pool else "depthwise_conv_act"], args)
 
@@ -106,6 +119,7 @@ def pointwise_conv_act(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    x, weight, residual = autocast(x, weight, residual)
     return backends.run(OPS["pointwise_conv_act"], checks.pointwise(x, weight, bias, gate, residual, act))
 
 
@@ -169,6 +183,7 @@ def squeeze_excite(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    (x,) = autocast(x)
     args = checks.squeeze_excite(x, reduce_weight, reduce_bias, expand_weight, expand_bias, pooled, act, gate)
     return backends.run(OPS["squeeze_excite"], args)
 

@@ -190,13 +190,13 @@ def _conv_backward(
     dx, dweight, _ = torch.ops.aten.convolution_backward(
         du, view, _widened(weight), None, stride, (0, 0), dilation, False, (0, 0), groups, (*needs, False)
     )
-    none = du.new_empty(0)
-    sums = none
+    # Three empty tensors, not one three times: outputs of an op must not share memory.
+    sums = du.new_empty(0)
     if needs[0]:
         dx = _stored(dx[:, :, top : top + height, left : left + width], x)
         if affine is not None or gate is not None:
             sums = batch_norm_grad_sums(dx, x, affine, act)
-    return dx if needs[0] else x.new_empty(0), dweight.contiguous() if needs[1] else none, sums
+    return dx if needs[0] else x.new_empty(0), dweight.contiguous() if needs[1] else du.new_empty(0), sums
 
 
 def pointwise_conv_backward(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import cost, cost_training, fake, fake_training, reference, reference_training
+from . import backward, cost, cost_training, fake, fake_training, reference, reference_training
 from .spec import Op
 
 _GEOMETRY = "int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w"
@@ -38,6 +38,7 @@ def _op(
         fake=getattr(fakes, name),
         cost=getattr(costs, name),
         backends=backends,
+        backward=getattr(backward, name, None),
     )
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference_chain
+from .backward import dense_conv
 from .chain import DENSE, DEPTHWISE, NO_CONV, POINTWISE, UNIT_TENSORS, Chain, Unit, UnitTensors, unit_tensors
-from .shape import pad_before_after
 from .spec import Outputs
 
 _ops = torch.ops.effops
@@ -148,24 +147,6 @@ def _batch_norm_backward(unit: Unit, step: _Step, grad: _Grad) -> tuple[Tensor, 
     return torch.cat([step.affine, through]), d_weight, d_bias
 
 
-def _dense_backward(
-    du: Tensor, x: Tensor, weight: Tensor, geometry: tuple[int, ...], needs: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    stride, padding, dilation = geometry[:2], geometry[2:4], geometry[4:]
-    height, width = x.shape[2:]
-    (top, bottom), (left, right) = (
-        pad_before_after(x.shape[2 + i], weight.shape[2 + i], stride[i], padding[i], dilation[i]) for i in (0, 1)
-    )
-    padded = F.pad(x, (left, right, top, bottom)) if top != bottom or left != right else x
-    zeros = (0, 0) if padded is not x else (top, left)
-    dx, dweight, _ = torch.ops.aten.convolution_backward(
-        du, padded, weight, None, stride, zeros, dilation, False, (0, 0), 1, (*needs, False)
-    )
-    if needs[0] and padded is not x:
-        dx = dx[:, :, top : top + height, left : left + width]
-    return dx, dweight
-
-
 def _conv_backward(
     unit: Unit, step: _Step, grad: _Grad, coef: Tensor, weight: Tensor | None, needs: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -183,7 +164,7 @@ def _conv_backward(
     du = _ops.batch_norm_grad_apply(*g)
     if unit.conv == NO_CONV:
         return du, None, None
-    dx, dweight = _dense_backward(du, view.x, weight.to(view.x.dtype), unit.geometry, needs)
+    dx, dweight = dense_conv(du, view.x, weight.to(view.x.dtype), unit.geometry, needs)
     return dx, dweight, None
 
 

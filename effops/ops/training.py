@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from . import backends, checks, checks_training
 from .chain import DEPTHWISE, MEMORY, NO_CONV, POINTWISE, Chain, Unit
-from .functional import depthwise_conv_act
+from .functional import autocast, depthwise_conv_act
 from .reference import accumulation_dtype
 from .spec import Outputs
 
@@ -114,7 +114,10 @@ def conv_bn_chain(
         ArgumentError: a shape, dtype, device or value does not fit; fewer than two values a channel.
         BackendError: a backend was asked for that cannot run the call.
     """
-    x, cast = _autocast(x)
+    checks.image(x)
+    # The kernels cast the weights: their gradients come back in float32 and are never rounded to x's dtype.
+    cast = torch.is_autocast_enabled(x.device.type)
+    (x,) = autocast(x)
     if memory not in MEMORY:
         raise ArgumentError(f"memory must be one of {', '.join(MEMORY)}; got {memory!r}")
     if pool and (residual or sample_scale is not None):
@@ -143,15 +146,6 @@ def conv_bn_chain(
         for layer, count, stats in zip(layers, counts, statistics, strict=False):
             _update(layer.batch_norm, stats, count)
     return outputs
-
-
-def _autocast(x: Tensor) -> tuple[Tensor, bool]:
-    """x as autocast wants it, and whether autocast is on: parameters are then cast inside, their gradients not."""
-    checks.image(x)
-    device = x.device.type
-    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
-        return x, False
-    return x.to(torch.get_autocast_dtype(device)), True
 
 
 def _runs_again() -> bool:
