@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../core/params.h"
+#include "../core/pointwise_training.h"
 
 namespace effops {
 
@@ -31,6 +32,9 @@ struct Kernels {
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);
   // y = x * scale for pixels [p0, p1) of n * pixels.
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);
+  // Parts [part0, part1) of the rows.
+  void (*pointwise_stats)(const PointwiseStatsParams&, int64_t part0, int64_t part1);
+  void (*pointwise_backward)(const PointwiseBackwardParams&, int64_t part0, int64_t part1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.

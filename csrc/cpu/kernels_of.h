@@ -4,14 +4,15 @@
 #include "depthwise.h"
 #include "gemm.h"
 #include "panels.h"
+#include "pointwise_training.h"
 #include "squeeze_excite.h"
 
 namespace effops {
 
 template <class S>
 constexpr Kernels kernels_of(const char* isa) {
-  return Kernels{isa,     depthwise<S>, panel_count<S>, panel_floats<S>, pack_panels<S>,
-                 gemm<S>, se_gate<S>,   pixel_sums<S>,  scale<S>};
+  return Kernels{isa,        depthwise<S>,  panel_count<S>, panel_floats<S>,    pack_panels<S>,       gemm<S>,
+                 se_gate<S>, pixel_sums<S>, scale<S>,       pointwise_stats<S>, pointwise_backward<S>};
 }
 
 }  // namespace effops

@@ -131,7 +131,7 @@ OPS: dict[str, Op] = {
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
@@ -146,7 +146,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
