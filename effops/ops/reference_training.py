@@ -196,7 +196,11 @@ def _conv_backward(
         dx = _stored(dx[:, :, top : top + height, left : left + width], x)
         if affine is not None or gate is not None:
             sums = batch_norm_grad_sums(dx, x, affine, act)
-    return dx if needs[0] else x.new_empty(0), dweight.contiguous() if needs[1] else du.new_empty(0), sums
+    return (
+        dx if needs[0] else x.new_empty(0),
+        dweight.contiguous().flatten().view(weight.shape) if needs[1] else du.new_empty(0),
+        sums,
+    )
 
 
 def pointwise_conv_backward(
