@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/depthwise_training.h"
 #include "../core/params.h"
 
 namespace effops {
@@ -31,6 +32,9 @@ struct Kernels {
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);
   // y = x * scale for pixels [p0, p1) of n * pixels.
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);
+  // Units [unit0, unit1) of the params' split.
+  void (*depthwise_stats)(const DepthwiseStatsParams&, int64_t unit0, int64_t unit1);
+  void (*depthwise_backward)(const DepthwiseBackwardParams&, int64_t unit0, int64_t unit1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.
