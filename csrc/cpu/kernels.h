@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/depthwise_training.h"
 #include "../core/params.h"
 #include "../core/pointwise_training.h"
 
@@ -35,6 +36,9 @@ struct Kernels {
   // Parts [part0, part1) of the rows.
   void (*pointwise_stats)(const PointwiseStatsParams&, int64_t part0, int64_t part1);
   void (*pointwise_backward)(const PointwiseBackwardParams&, int64_t part0, int64_t part1);
+  // Units [unit0, unit1) of the params' split.
+  void (*depthwise_stats)(const DepthwiseStatsParams&, int64_t unit0, int64_t unit1);
+  void (*depthwise_backward)(const DepthwiseBackwardParams&, int64_t unit0, int64_t unit1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "depthwise.h"
+#include "depthwise_backward.h"
+#include "depthwise_training.h"
 #include "gemm.h"
 #include "panels.h"
 #include "pointwise_training.h"
@@ -11,8 +13,19 @@ namespace effops {
 
 template <class S>
 constexpr Kernels kernels_of(const char* isa) {
-  return Kernels{isa,        depthwise<S>,  panel_count<S>, panel_floats<S>,    pack_panels<S>,       gemm<S>,
-                 se_gate<S>, pixel_sums<S>, scale<S>,       pointwise_stats<S>, pointwise_backward<S>};
+  return Kernels{isa,
+                 depthwise<S>,
+                 panel_count<S>,
+                 panel_floats<S>,
+                 pack_panels<S>,
+                 gemm<S>,
+                 se_gate<S>,
+                 pixel_sums<S>,
+                 scale<S>,
+                 pointwise_stats<S>,
+                 pointwise_backward<S>,
+                 depthwise_stats<S>,
+                 depthwise_backward<S>};
 }
 
 }  // namespace effops

@@ -138,7 +138,7 @@ OPS: dict[str, Op] = {
             "depthwise_conv_stats",
             f"(Tensor x, Tensor? affine, Tensor weight, {_GEOMETRY}, int act) -> (Tensor, Tensor)",
             "u = dwconv(view(x), W), and its statistics",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
@@ -154,7 +154,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, int act, Tensor weight, {_GEOMETRY}, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
     )
