@@ -51,3 +51,12 @@ pointwise_conv_stats = _cost("pointwise_conv_stats", _forward(weight=3))
 depthwise_conv_stats = _cost("depthwise_conv_stats", _forward(weight=2))
 pointwise_conv_backward = _cost("pointwise_conv_backward", _backward(weight=10))
 depthwise_conv_backward = _cost("depthwise_conv_backward", _backward(weight=9))
+
+
+def _se_gate_backward(args: tuple, outputs: tuple) -> int:
+    """The hidden layer once more, and two gradients of each of the two matrices."""
+    rows, reduce, expand = args[2].shape[0], args[3].numel(), args[5].numel()
+    return rows * (3 * reduce + 2 * expand)
+
+
+se_gate_backward = _cost("se_gate_backward", _se_gate_backward)

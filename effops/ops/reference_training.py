@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .reference import accumulation_dtype, activation, as_matrix, channels_last, conv
 from .shape import pad_before_after
-from .spec import ACTIVATIONS
+from .spec import ACTIVATIONS, GATES
 
 
 def _silu_grad(z: Tensor) -> Tensor:
@@ -248,3 +248,37 @@ def depthwise_conv_backward(
     du = _input_grad(grad, u, coef, u_gate, pool_grad, u_act)
     geometry = (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w)
     return _conv_backward(du, x, affine, None, act, weight, geometry, x.shape[1], (need_x, need_weight))
+
+
+def _gate_slope(gated: Tensor, gate: int) -> Tensor:
+    """The derivative of the gate, from its value."""
+    if GATES[gate] == "sigmoid":
+        return gated * (1 - gated)
+    return torch.where((gated > 0) & (gated < 1), 1 / 6, 0.0)
+
+
+def se_gate_backward(
+    grad: Tensor,
+    gated: Tensor,
+    pooled: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    act: int,
+    gate: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dtype = pooled.dtype
+    reduce, expand = as_matrix(reduce_weight).to(dtype), as_matrix(expand_weight).to(dtype)
+    z = F.linear(pooled, reduce, None if reduce_bias is None else reduce_bias.to(dtype))
+    d_logits = grad * _gate_slope(gated, gate)
+    d_hidden = d_logits @ expand
+    dz = d_hidden * activation_grad(z, act)
+    d_reduce, d_expand = dz.t() @ pooled, d_logits.t() @ activation(z, act)
+    return (
+        dz @ reduce,
+        d_reduce.view(reduce_weight.shape),
+        dz.sum(0),
+        d_expand.view(expand_weight.shape),
+        d_logits.sum(0),
+    )

@@ -157,5 +157,13 @@ OPS: dict[str, Op] = {
             _CPU,
             _TRAINING,
         ),
+        _op(
+            "se_gate_backward",
+            f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
+            "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            "gradients of se_gate for pooled, W1, b1, W2, b2",
+            _NO_KERNEL,
+            _TRAINING,
+        ),
     )
 }
