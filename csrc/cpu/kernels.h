@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/norm_params.h"
 #include "../core/params.h"
 
 namespace effops {
@@ -31,6 +32,11 @@ struct Kernels {
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);
   // y = x * scale for pixels [p0, p1) of n * pixels.
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);
+  // Parts [part0, part1).
+  void (*norm_stats)(const NormStatsParams&, int64_t part0, int64_t part1);
+  void (*norm)(const NormParams&, int64_t part0, int64_t part1);
+  void (*norm_grad_sums)(const NormGradSumsParams&, int64_t part0, int64_t part1);
+  void (*norm_grad)(const NormGradParams&, int64_t part0, int64_t part1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.

@@ -3,6 +3,7 @@
 
 #include "depthwise.h"
 #include "gemm.h"
+#include "norm.h"
 #include "panels.h"
 #include "squeeze_excite.h"
 
@@ -10,8 +11,10 @@ namespace effops {
 
 template <class S>
 constexpr Kernels kernels_of(const char* isa) {
-  return Kernels{isa,     depthwise<S>, panel_count<S>, panel_floats<S>, pack_panels<S>,
-                 gemm<S>, se_gate<S>,   pixel_sums<S>,  scale<S>};
+  return Kernels{isa, depthwise<S>, panel_count<S>, panel_floats<S>, pack_panels<S>, gemm<S>, se_gate<S>, pixel_sums<S>,
+                 scale<S>,
+                 // training
+                 norm_stats<S>, norm<S>, norm_grad_sums<S>, norm_grad<S>};
 }
 
 }  // namespace effops
