@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../core/depthwise_training.h"
+#include "../core/norm_params.h"
 #include "../core/params.h"
 #include "../core/pointwise_training.h"
 
@@ -39,6 +40,11 @@ struct Kernels {
   // Units [unit0, unit1) of the params' split.
   void (*depthwise_stats)(const DepthwiseStatsParams&, int64_t unit0, int64_t unit1);
   void (*depthwise_backward)(const DepthwiseBackwardParams&, int64_t unit0, int64_t unit1);
+  // Parts [part0, part1).
+  void (*norm_stats)(const NormStatsParams&, int64_t part0, int64_t part1);
+  void (*norm)(const NormParams&, int64_t part0, int64_t part1);
+  void (*norm_grad_sums)(const NormGradSumsParams&, int64_t part0, int64_t part1);
+  void (*norm_grad)(const NormGradParams&, int64_t part0, int64_t part1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.
