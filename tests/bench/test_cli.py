@@ -8,9 +8,9 @@ from torch import nn
 
 from bench import cli, tables
 from bench.case import Case
-from bench.peers import registry
+from bench.peers import EvalPeer, registry
 from bench.record import Row, read, write
-from bench.runner import Task
+from bench.runner import EvalTask
 from bench.selection import select
 from bench.timing import Schedule
 from tests.bench.rows import ENVIRONMENT, row
@@ -64,7 +64,7 @@ def test_plot_writes_the_figure(tmp_path, capsys):
     assert (tmp_path / "models_speedup.png").exists()
 
 
-class SmallTask(Task):
+class SmallTask(EvalTask):
     """A small convolution whose effops answer is off by a factor."""
 
     label = "small"
@@ -96,7 +96,7 @@ class SmallTask(Task):
 @pytest.mark.parametrize(("factor", "code", "status"), [(1.0, 0, "ok"), (1.01, 1, "wrong")])
 def test_a_wrong_effops_exits_with_1_and_is_in_the_csv(tmp_path, capsys, factor, code, status):
     path = tmp_path / "small.csv"
-    chosen = select(registry(), ["eager", "compile"], compile=False, quick=False)
+    chosen = select(registry(EvalPeer), ["eager", "compile"], compile=False, quick=False)
     schedule = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
     stopped = 0
     try:
