@@ -15,7 +15,7 @@ from .noise import ForeignLoad
 from .peers import EvalPeer, Peer
 from .progress import Watcher
 from .statistics import Summary
-from .timing import Call, RotatingCall, Schedule, interleave
+from .timing import Call, RotatingCall, Schedule, WarmUp, interleave
 from .training.memory import StepMemory
 from .verify import Outputs, Verdict, allowed_error, judge, relative_error
 
@@ -92,12 +92,13 @@ def time_all(
     extras: Mapping[str, Call],
     schedule: Schedule,
     watcher: Watcher,
+    warm: Mapping[str, WarmUp] | None = None,
 ) -> CaseResult:
     """Time the providers that were found right, and the extras, in the same rounds."""
     watcher.announce("timing")
     everything = {**calls, **extras}
     foreign = ForeignLoad()
-    samples = interleave(everything, schedule, watcher=watcher) if everything else {}
+    samples = interleave(everything, schedule, watcher=watcher, warm=warm) if everything else {}
     others = foreign.share()
     summaries = {name: Summary.of(values) for name, values in samples.items()}
     return CaseResult(

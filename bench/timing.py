@@ -103,11 +103,18 @@ def interleave(
     *,
     clock: Clock = time.perf_counter,
     watcher: Watcher | None = None,
+    warm: Mapping[str, WarmUp] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds a call of every provider, one sample for every round of the schedule, in the order of the rounds."""
+    """Seconds a call of every provider, one sample for every round of the schedule, in the order of the rounds.
+
+    Args:
+        warm: providers that need no warming up any more.
+    """
     watcher = watcher or Watcher()
+    known = warm or {}
     warm = {
-        name: warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock) for name, call in calls.items()
+        name: known.get(name) or warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock)
+        for name, call in calls.items()
     }
     rounds = schedule.rounds_of(sum((w.repeats + schedule.settles) * w.seconds for w in warm.values()))
     watcher.plan(rounds)

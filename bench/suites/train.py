@@ -27,7 +27,7 @@ NAMES = ("mobilenetv3_large_100", "efficientnet_b0")
 # Of a usual and of a quick run.
 BATCHES = {False: (16,), True: (4,)}
 RESOLUTION = {False: 224, True: 64}
-SCHEDULE = Schedule(rounds=20, sample_seconds=0.3, warmup_seconds=0.0, case_seconds=40, fewest=3, settles=False)
+SCHEDULE = Schedule(rounds=20, sample_seconds=0.3, warmup_seconds=0.0, case_seconds=30, fewest=3, settles=False)
 
 _CLASSES = 1000
 # Eager PyTorch in both memory layouts: its errors say what others may err.

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from bench.measure import CaseResult, Measurement, announce_preparation, reason, time_all
 from bench.peers import TrainingPeer
 from bench.progress import Watcher
-from bench.timing import Call, Schedule
+from bench.timing import Call, Schedule, WarmUp
 
 from .memory import HeldBytes, StepMemory, peak_growth
 from .step import TrainingCase, TrainingStep
 from .verify import Errors, Results, allowed_errors, gather, judge, relative_errors
+
+# A first step this long has warmed up what there is to warm.
+_LONG_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def measure_training(
             untimed[peer.name] = Measurement(peer.name, "failed", reason(error), time.perf_counter() - begin)
     allowed = allowed_errors([firsts[peer.name].errors for peer in yardsticks], case.dtype)
     calls: dict[str, Call] = {}
+    warm: dict[str, WarmUp] = {}
     measurements = []
     for peer in peers:
         first = firsts.pop(peer.name, None)
@@ -98,5 +102,7 @@ def measure_training(
         measurements.append(found)
         if verdict.right:
             calls[peer.name] = first.step
+            if not peer.compiles and first.seconds > _LONG_SECONDS:
+                warm[peer.name] = WarmUp(1, first.seconds)
     firsts.clear()
-    return time_all(measurements, calls, {}, schedule, watcher)
+    return time_all(measurements, calls, {}, schedule, watcher, warm)
