@@ -26,7 +26,7 @@ def named(name: str) -> Case:
     return next(case for case in CASES if case.name == name)
 
 
-def check(case: Case, dtype: torch.dtype) -> None:
+def check(case: Case, dtype: torch.dtype, slack: int = 4) -> None:
     """Hold a training step of the kernels to plain torch in the dtype and in float64."""
     parameters = torch.float32
     with effops.backend("reference"):
@@ -38,7 +38,7 @@ def check(case: Case, dtype: torch.dtype) -> None:
         # A gradient that batch norm annuls is the rounding error of its terms: hold it to the size of all gradients.
         group = what.split()[0]
         scale = max(t.abs().max().item() for key, t in exact.items() if key.startswith(group) and t.numel())
-        assert_as_good_as_eager(value, eager[what], exact[what], what=f"{case} {what}", scale=4 * scale)
+        assert_as_good_as_eager(value, eager[what], exact[what], what=f"{case} {what}", scale=slack * scale)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -76,7 +76,7 @@ def test_blocks_of_any_shape(n, c, expanded, size, kernel, stride, same, act, me
     ]
     # Enough pixels that no variance is a matter of rounding.
     x = torch.randn(n + 3, c, *(s + stride * 2 for s in size), generator=g)
-    check(Case("any", x, layers, {"memory": memory}), torch.float32)
+    check(Case("any", x, layers, {"memory": memory}), torch.float32, slack=16)
 
 
 @pytest.fixture
