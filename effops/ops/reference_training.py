@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .reference import accumulation_dtype, activation, as_matrix, channels_last, conv
 from .shape import pad_before_after
-from .spec import ACTIVATIONS
+from .spec import ACTIVATIONS, GATES
 
 
 def _silu_grad(z: Tensor) -> Tensor:
@@ -56,6 +56,17 @@ _GRADS = {
 def activation_grad(z: Tensor, act: int) -> Tensor:
     """The derivative of the activation with this code at z."""
     return _GRADS[ACTIVATIONS[act]](z)
+
+
+_GATE_GRADS = {
+    "sigmoid": lambda y: y * (1 - y),
+    "hardsigmoid": lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6,
+}
+
+
+def gate_grad(y: Tensor, gate: int) -> Tensor:
+    """The derivative of the gate with this code where its value is y."""
+    return _GATE_GRADS[GATES[gate]](y)
 
 
 def _rows(vectors: Tensor) -> tuple[Tensor, ...]:
@@ -141,6 +152,31 @@ def batch_norm_grad_apply(
     grad: Tensor, u: Tensor | None, coef: Tensor | None, gate: Tensor | None, pool_grad: Tensor | None, act: int
 ) -> Tensor:
     return _stored(_input_grad(grad, u, coef, gate, pool_grad, act), grad)
+
+
+def se_gate_backward(
+    grad: Tensor,
+    gated: Tensor,
+    pooled: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    act: int,
+    gate: int,
+) -> tuple[Tensor, ...]:
+    dtype = accumulation_dtype(pooled)
+    reduce, expand = as_matrix(reduce_weight).to(dtype), as_matrix(expand_weight).to(dtype)
+    hidden = F.linear(pooled, reduce, None if reduce_bias is None else reduce_bias.to(dtype))
+    d_logits = grad * gate_grad(gated, gate)
+    d_hidden = (d_logits @ expand) * activation_grad(hidden, act)
+    return (
+        d_hidden @ reduce,
+        (d_hidden.T @ pooled).view(reduce_weight.shape),
+        d_hidden.sum(0),
+        (d_logits.T @ activation(hidden, act)).view(expand_weight.shape),
+        d_logits.sum(0),
+    )
 
 
 def pointwise_conv_stats(

@@ -127,6 +127,14 @@ OPS: dict[str, Op] = {
             _TRAINING,
         ),
         _op(
+            "se_gate_backward",
+            f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
+            "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            "gradients of se_gate for pooled and the weights and biases, from its output and that one's gradient",
+            _CPU,
+            _TRAINING,
+        ),
+        _op(
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
