@@ -117,6 +117,11 @@ struct Hardsigmoid {
   EFFOPS_HD static V apply(V x) {
     return vmin(V(6.0f), vmax(V(0.0f), x + V(3.0f))) * V(1.0f / 6.0f);
   }
+  // The derivative where the value is y.
+  template <class V>
+  EFFOPS_HD static V slope_of(V y) {
+    return where_positive(y, where_positive(V(1.0f) - y, V(1.0f / 6.0f), V(0.0f)), V(0.0f));
+  }
 };
 
 // x relu6(x + 3) / 6 (Howard et al., arXiv 1905.02244, section 5.2).
@@ -152,6 +157,11 @@ struct Sigmoid {
   template <class V>
   EFFOPS_HD static V apply(V x) {
     return V(1.0f) / Exp<V>(V(0.0f) - x).plus_one();
+  }
+  // The derivative where the value is y.
+  template <class V>
+  EFFOPS_HD static V slope_of(V y) {
+    return y * (V(1.0f) - y);
   }
 };
 

@@ -45,6 +45,9 @@ struct Kernels {
   void (*norm)(const NormParams&, int64_t part0, int64_t part1);
   void (*norm_grad_sums)(const NormGradSumsParams&, int64_t part0, int64_t part1);
   void (*norm_grad)(const NormGradParams&, int64_t part0, int64_t part1);
+  // Images [n0, n1), then rows [row0, row1) of the c + r of both weights.
+  void (*se_gate_backward_images)(const SeBackwardParams&, int64_t n0, int64_t n1);
+  void (*se_gate_backward_weights)(const SeBackwardParams&, int64_t row0, int64_t row1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.

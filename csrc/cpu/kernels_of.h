@@ -8,6 +8,7 @@
 #include "norm.h"
 #include "panels.h"
 #include "pointwise_training.h"
+#include "se_gate_backward.h"
 #include "squeeze_excite.h"
 
 namespace effops {
@@ -18,7 +19,7 @@ constexpr Kernels kernels_of(const char* isa) {
                  scale<S>,
                  // training
                  pointwise_stats<S>, pointwise_backward<S>, depthwise_stats<S>, depthwise_backward<S>, norm_stats<S>,
-                 norm<S>, norm_grad_sums<S>, norm_grad<S>};
+                 norm<S>, norm_grad_sums<S>, norm_grad<S>, se_gate_backward_images<S>, se_gate_backward_weights<S>};
 }
 
 }  // namespace effops

@@ -1,6 +1,7 @@
 #include "run_norm.h"
 
 #include "kernels.h"
+#include "operands.h"
 #include "parallel.h"
 #include "scratch.h"
 
@@ -95,6 +96,20 @@ void run_norm_grad(const NormGradParams& params, const Threads& threads) {
   const Kernels& k = kernels();
   parallel(threads, params.parts.count(), std::min(Parts::kPixels, params.parts.pixels) * params.parts.c,
            [&](int64_t begin, int64_t end) { k.norm_grad(params, begin, end); });
+}
+
+void run_se_gate_backward(SeBackwardParams params, const SeWeights& weights, const Threads& threads) {
+  const Kernels& k = kernels();
+  const int64_t n = params.n, c = params.c, r = params.r;
+  params.reduce_weight = as_floats(weights.reduce_weight, Slot::kWeight);
+  params.reduce_bias = as_floats(weights.reduce_bias, Slot::kReduceBias);
+  params.expand_weight = as_floats(weights.expand_weight, Slot::kExpandWeight);
+  params.logits_grad = scratch<float>(Slot::kSums, n * (c + 2 * r));
+  params.hidden = params.logits_grad + n * c;
+  params.hidden_grad = params.hidden + n * r;
+  parallel(threads, n, 3 * c * r, [&](int64_t begin, int64_t end) { k.se_gate_backward_images(params, begin, end); });
+  parallel(threads, c + r, 2 * n * c * r / std::max<int64_t>(1, c + r),
+           [&](int64_t begin, int64_t end) { k.se_gate_backward_weights(params, begin, end); });
 }
 
 }  // namespace effops

@@ -1,4 +1,5 @@
-// The passes of batch norm in training, over threads and with the second stages of their reductions.
+// The passes of batch norm in training and the gate between them, over threads and with the second stages of their
+// reductions.
 #pragma once
 
 #include "../core/norm_params.h"
@@ -17,5 +18,8 @@ void run_norm(NormParams params, float* pooled, const Threads& threads);
 void run_norm_grad_sums(NormGradSumsParams params, float* sums, const Threads& threads);
 
 void run_norm_grad(const NormGradParams& params, const Threads& threads);
+
+// The weights and the working memory in `params` are filled in here.
+void run_se_gate_backward(SeBackwardParams params, const SeWeights& weights, const Threads& threads);
 
 }  // namespace effops

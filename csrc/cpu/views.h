@@ -50,16 +50,19 @@ __attribute__((always_inline)) inline void repeat(int n, F f) {
 // its rows in the next tile too: there are more short streams than the processor's own prefetcher follows.
 template <class S, int Pixels, class F>
 __attribute__((always_inline)) inline void for_tiles(int64_t pixels, int64_t count, F f) {
-  // Where a part of a vector is loaded lane by lane, an unrolled tile of it would only be long code.
-  const int64_t tiled = S::kLanes >= 16 ? count : count - count % S::kLanes;
+  constexpr std::integral_constant<int, Pixels> kTile;
   for (int64_t p = 0; p < pixels; p += Pixels) {
     const int n = static_cast<int>(std::min<int64_t>(Pixels, pixels - p));
-    const int64_t begin = n == Pixels ? tiled : 0;
-    for_lanes<S>(begin, [&](int64_t i, int lanes)
-                            __attribute__((always_inline)) { f(p, i, lanes, std::integral_constant<int, Pixels>{}); });
-    for (int64_t i = begin; i < count; i += S::kLanes) {
-      f(p, i, static_cast<int>(std::min<int64_t>(S::kLanes, count - i)), n);
+    int64_t i = 0;
+    if (n == Pixels) {
+      for (; i + S::kLanes <= count; i += S::kLanes) f(p, i, S::kLanes, kTile);
+      // Where a part of a vector is loaded lane by lane, an unrolled tile of it would only be long code.
+      if (S::kLanes >= 16 && i < count) {
+        f(p, i, static_cast<int>(count - i), kTile);
+        continue;
+      }
     }
+    for (; i < count; i += S::kLanes) f(p, i, static_cast<int>(std::min<int64_t>(S::kLanes, count - i)), n);
   }
 }
 

@@ -1,4 +1,4 @@
-// The passes of batch norm in training as torch ops; see effops/ops/reference_training.py.
+// The passes of batch norm in training and the gate between them as torch ops; see effops/ops/reference_training.py.
 #include <algorithm>
 #include <tuple>
 
@@ -120,6 +120,41 @@ Tensor batch_norm_grad_apply(Tensor grad, OptionalTensor u, OptionalTensor coef,
   return y;
 }
 
+// A dense float32 tensor of the weight's shape.
+Tensor grad_of(const Tensor& weight, int64_t rows, int64_t columns) {
+  return weight.dim() == 2 ? new_floats(weight, rows, columns)
+                           : new_strided<4>(weight, {rows, columns, 1, 1}, {columns, 1, 1, 1}, ScalarType::Float);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> se_gate_backward(Tensor grad, Tensor gated, Tensor pooled,
+                                                                    Tensor reduce_weight, OptionalTensor reduce_bias,
+                                                                    Tensor expand_weight,
+                                                                    OptionalTensor /*expand_bias*/, int64_t act,
+                                                                    int64_t gate) {
+  STD_TORCH_CHECK(pooled.dim() == 2, "effops: pooled must have 2 dimensions, got ", pooled.dim());
+  const int64_t n = pooled.size(0), c = pooled.size(1), r = reduce_weight.size(0);
+  OptionalTensor keep[6];
+  SeBackwardParams p{};
+  p.n = n, p.c = c, p.r = r;
+  p.act = static_cast<Act>(act), p.gate = static_cast<Gate>(gate);
+  p.grad = rows(grad, "grad", n, c, keep[0]);
+  p.gated = rows(gated, "gated", n, c, keep[1]);
+  p.pooled = rows(pooled, "pooled", n, c, keep[2]);
+  const SeWeights weights{vector_view(reduce_weight, "reduce_weight", r * c, keep[3]),
+                          vector_view(reduce_bias, "reduce_bias", r, keep[4]),
+                          vector_view(expand_weight, "expand_weight", c * r, keep[5]),
+                          {}};
+  Tensor d_pooled = new_floats(pooled, n, c);
+  Tensor d_reduce_weight = grad_of(reduce_weight, r, c), d_expand_weight = grad_of(expand_weight, c, r);
+  Tensor d_reduce_bias = new_strided<1>(pooled, {r}, {1}, ScalarType::Float);
+  Tensor d_expand_bias = new_strided<1>(pooled, {c}, {1}, ScalarType::Float);
+  p.d_pooled = floats(d_pooled);
+  p.d_reduce_weight = floats(d_reduce_weight), p.d_reduce_bias = floats(d_reduce_bias);
+  p.d_expand_weight = floats(d_expand_weight), p.d_expand_bias = floats(d_expand_bias);
+  run_se_gate_backward(p, weights, threads());
+  return {d_pooled, d_reduce_weight, d_reduce_bias, d_expand_weight, d_expand_bias};
+}
+
 }  // namespace
 }  // namespace effops
 
@@ -130,4 +165,5 @@ STABLE_TORCH_LIBRARY_IMPL(effops, CPU, m) {
   m.impl("batch_norm_apply_pool", TORCH_BOX(&effops::batch_norm_apply_pool));
   m.impl("batch_norm_grad_sums", TORCH_BOX(&effops::batch_norm_grad_sums));
   m.impl("batch_norm_grad_apply", TORCH_BOX(&effops::batch_norm_grad_apply));
+  m.impl("se_gate_backward", TORCH_BOX(&effops::se_gate_backward));
 }

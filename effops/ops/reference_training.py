@@ -58,6 +58,17 @@ def activation_grad(z: Tensor, act: int) -> Tensor:
     return _GRADS[ACTIVATIONS[act]](z)
 
 
+_GATE_GRADS = {
+    "sigmoid": lambda y: y * (1 - y),
+    "hardsigmoid": lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6,
+}
+
+
+def gate_grad(y: Tensor, gate: int) -> Tensor:
+    """The derivative of the gate with this code where its value is y."""
+    return _GATE_GRADS[GATES[gate]](y)
+
+
 def _rows(vectors: Tensor) -> tuple[Tensor, ...]:
     """The rows of a (k, C) tensor, each shaped to broadcast over (N, C, H, W)."""
     return vectors[:, None, :, None, None].unbind()
@@ -141,6 +152,31 @@ def batch_norm_grad_apply(
     grad: Tensor, u: Tensor | None, coef: Tensor | None, gate: Tensor | None, pool_grad: Tensor | None, act: int
 ) -> Tensor:
     return _stored(_input_grad(grad, u, coef, gate, pool_grad, act), grad)
+
+
+def se_gate_backward(
+    grad: Tensor,
+    gated: Tensor,
+    pooled: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    act: int,
+    gate: int,
+) -> tuple[Tensor, ...]:
+    dtype = accumulation_dtype(pooled)
+    reduce, expand = as_matrix(reduce_weight).to(dtype), as_matrix(expand_weight).to(dtype)
+    hidden = F.linear(pooled, reduce, None if reduce_bias is None else reduce_bias.to(dtype))
+    d_logits = grad * gate_grad(gated, gate)
+    d_hidden = (d_logits @ expand) * activation_grad(hidden, act)
+    return (
+        d_hidden @ reduce,
+        (d_hidden.T @ pooled).view(reduce_weight.shape),
+        d_hidden.sum(0),
+        (d_logits.T @ activation(hidden, act)).view(expand_weight.shape),
+        d_logits.sum(0),
+    )
 
 
 def pointwise_conv_stats(
@@ -248,37 +284,3 @@ def depthwise_conv_backward(
     du = _input_grad(grad, u, coef, u_gate, pool_grad, u_act)
     geometry = (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w)
     return _conv_backward(du, x, affine, None, act, weight, geometry, x.shape[1], (need_x, need_weight))
-
-
-def _gate_slope(gated: Tensor, gate: int) -> Tensor:
-    """The derivative of the gate, from its value."""
-    if GATES[gate] == "sigmoid":
-        return gated * (1 - gated)
-    return torch.where((gated > 0) & (gated < 1), 1 / 6, 0.0)
-
-
-def se_gate_backward(
-    grad: Tensor,
-    gated: Tensor,
-    pooled: Tensor,
-    reduce_weight: Tensor,
-    reduce_bias: Tensor | None,
-    expand_weight: Tensor,
-    expand_bias: Tensor | None,
-    act: int,
-    gate: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dtype = pooled.dtype
-    reduce, expand = as_matrix(reduce_weight).to(dtype), as_matrix(expand_weight).to(dtype)
-    z = F.linear(pooled, reduce, None if reduce_bias is None else reduce_bias.to(dtype))
-    d_logits = grad * _gate_slope(gated, gate)
-    d_hidden = d_logits @ expand
-    dz = d_hidden * activation_grad(z, act)
-    d_reduce, d_expand = dz.t() @ pooled, d_logits.t() @ activation(z, act)
-    return (
-        dz @ reduce,
-        d_reduce.view(reduce_weight.shape),
-        dz.sum(0),
-        d_expand.view(expand_weight.shape),
-        d_logits.sum(0),
-    )

@@ -43,7 +43,6 @@ def _op(
 
 
 _CPU = {"cpu": ("cpu",)}
-_NO_KERNEL: dict[str, tuple[str, ...]] = {}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -128,6 +127,14 @@ OPS: dict[str, Op] = {
             _TRAINING,
         ),
         _op(
+            "se_gate_backward",
+            f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
+            "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            "gradients of se_gate for pooled and the weights and biases, from its output and that one's gradient",
+            _CPU,
+            _TRAINING,
+        ),
+        _op(
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
@@ -155,14 +162,6 @@ OPS: dict[str, Op] = {
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
             _CPU,
-            _TRAINING,
-        ),
-        _op(
-            "se_gate_backward",
-            f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
-            "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-            "gradients of se_gate for pooled, W1, b1, W2, b2",
-            _NO_KERNEL,
             _TRAINING,
         ),
     )
