@@ -7,8 +7,7 @@
 
 namespace effops {
 
-// The pixels of all images, one row each, cut into parts by shape alone, so that what is summed by parts does not
-// depend on the number of threads. A part holds whole images or lies inside one.
+// The pixels of all images, one row each, cut into parts by shape alone. A part holds whole images or lies inside one.
 struct RowParts {
   int64_t images, pixels;
   int64_t per_image;  // parts of one image
@@ -41,7 +40,7 @@ struct RowParts {
 struct PointwiseStatsParams {
   GemmParams product;  // its x and gate are not read
   View view;
-  RowParts parts;
+  int64_t part_rows;   // rows of a part: fixed by shape, so that the sums do not depend on the number of threads
   double* statistics;  // (parts, 2, n): mean and sum of squared deviations
 };
 

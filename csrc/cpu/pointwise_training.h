@@ -13,11 +13,11 @@ namespace effops {
 
 // What a block's operand may take of the L2 cache, and the longest chain that its sums are made in.
 constexpr int64_t kOperandBytes = 128 * 1024;
-constexpr int64_t kLongestBlock = 128;
+constexpr int64_t kLongestBlock = 144;
 
 // Rows of a block of `rows` rows in all: blocks of nearly equal height, high enough to pay for reading the panels.
 inline int64_t block_rows(int64_t rows, int64_t row_bytes) {
-  constexpr int64_t kStep = 12, kLeast = 56;
+  constexpr int64_t kStep = 24, kLeast = 56;
   const int64_t most = std::clamp(kOperandBytes / row_bytes, kLeast, kLongestBlock);
   const int64_t blocks = (rows + most - 1) / most;
   return ((rows + blocks - 1) / blocks + kStep - 1) / kStep * kStep;
@@ -41,6 +41,8 @@ inline void for_images(int64_t pixels, int64_t m0, int64_t m1, F f) {
 }
 
 inline const float* image_row(const float* rows, int64_t image, int64_t c) { return rows ? rows + image * c : nullptr; }
+
+inline bool is_plain(const View& v) { return !v.affine && !v.gate && v.act == Act::kIdentity; }
 
 // The view of rows [m0, m1), columns [c0, c0 + count) of c.
 template <class S, class T, class A>
@@ -146,9 +148,9 @@ void stats_part(const PointwiseStatsParams& p, int64_t part) {
   using A = Operand<S, T>;
   const GemmParams& product = p.product;
   const View& view = p.view;
-  const int64_t k = product.k, n = product.n, first = p.parts.begin(part), last = p.parts.end(part);
-  const bool direct = std::is_same_v<A, T> && !view.affine && !view.gate && view.act == Act::kIdentity &&
-                      !(std::is_same_v<A, bf16> && k % 2);
+  const int64_t k = product.k, n = product.n;
+  const int64_t first = part * p.part_rows, last = std::min(first + p.part_rows, product.m);
+  const bool direct = std::is_same_v<A, T> && is_plain(view) && !(std::is_same_v<A, bf16> && k % 2);
   const int64_t lda = direct ? k : row_pitch<A>(k + 1);
   const int64_t block = block_rows(last - first, static_cast<int64_t>(sizeof(A)) * k);
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, block * lda);
@@ -164,7 +166,7 @@ void stats_part(const PointwiseStatsParams& p, int64_t part) {
     if (direct) {
       a = static_cast<const A*>(view.x) + m * k;
     } else {
-      view_rows<S, T>(view, k, p.parts.pixels, m, end, 0, k, rows, lda);
+      view_rows<S, T>(view, k, product.rows_per_image, m, end, 0, k, rows, lda);
       pad_pairs(rows, lda, end - m, k);
     }
     for (int64_t i = 0; i < layout.count; ++i) {
@@ -219,11 +221,11 @@ class PointwiseBackward {
 
   void add_block(int64_t m0, int64_t m1) {
     const GradView& grad = p_.grad;
-    const bool plain = !grad.coef && !grad.gate && !grad.pool_grad;
-    const bool direct = plain && std::is_same_v<T, float>;
-    const float* du = static_cast<const float*>(grad.grad) + m0 * out_;
+    const float* du = nullptr;
     int64_t du_pitch = out_;
-    if (!direct && (!kPairs || p_.weight_sums)) {
+    if (std::is_same_v<T, float> && !grad.coef && !grad.gate && !grad.pool_grad) {
+      du = static_cast<const float*>(grad.grad) + m0 * out_;
+    } else if (!kPairs || p_.weight_sums) {
       du_pitch = row_pitch<float>(out_);
       float* rows = scratch<float>(Slot::kRows, block_ * du_pitch);
       grad_rows<S, T>(grad, out_, p_.parts.pixels, m0, m1, rows, du_pitch);

@@ -10,8 +10,9 @@
 namespace effops {
 namespace {
 
-// Parts are many enough for the threads of a large machine, high enough for full tiles.
-constexpr int64_t kParts = 64, kLeastRows = 48;
+// Parts are many enough for the threads of a large machine, and high enough for full tiles: every height of a tile
+// divides kTileRows.
+constexpr int64_t kParts = 64, kTileRows = 48;
 // The sums of a weight's gradient, one a part: what they take in all, and the rows of a part that pay for their
 // traffic.
 constexpr int64_t kWeightSumBytes = 16 << 20, kWeightRows = 196;
@@ -46,20 +47,21 @@ void run_pointwise_stats(const PointwiseShape& shape, const View& view, const We
     std::fill(statistics, statistics + 2 * n, 0.0f);
     return;
   }
-  PointwiseStatsParams p{product(rows, n, shape.c, shape.dtype, u), view,
-                         RowParts(shape.images, shape.pixels, std::max(kLeastRows, rows / kParts)), nullptr};
+  const int64_t part_rows = (std::max(2 * kTileRows, rows / kParts) + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t parts = (rows + part_rows - 1) / part_rows;
+  PointwiseStatsParams p{product(rows, n, shape.c, shape.dtype, u), view, part_rows,
+                         scratch<double>(Slot::kSums, parts * 2 * n)};
+  p.product.rows_per_image = shape.pixels;
   pack(p.product, weight, nullptr, threads);
-  const RowParts& parts = p.parts;
-  p.statistics = scratch<double>(Slot::kSums, parts.count * 2 * n);
   const Kernels& k = kernels();
-  parallel(threads, parts.count, rows / parts.count * n * shape.c,
+  parallel(threads, parts, part_rows * n * shape.c,
            [&](int64_t begin, int64_t end) { k.pointwise_stats(p, begin, end); });
   // Chan's formula joins the parts (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
   for (int64_t i = 0; i < n; ++i) {
     double count = 0, mean = 0, square = 0;
-    for (int64_t part = 0; part < parts.count; ++part) {
+    for (int64_t part = 0; part < parts; ++part) {
       const double* of_part = p.statistics + part * 2 * n + i;
-      const double more = static_cast<double>(parts.end(part) - parts.begin(part));
+      const double more = static_cast<double>(std::min(part_rows, rows - part * part_rows));
       const double away = of_part[0] - mean, share = more / (count + more);
       mean += away * share;
       square += of_part[n] + away * away * count * share;
@@ -79,7 +81,7 @@ void run_pointwise_backward(const PointwiseShape& shape, const GradView& grad, c
     if (grad_sums) std::fill(grad_sums, grad_sums + kGradSums * images * c, 0.0f);
     return;
   }
-  int64_t rows_of_part = std::max(kLeastRows, rows / kParts);
+  int64_t rows_of_part = std::max(2 * kTileRows, rows / kParts);
   if (dweight) {
     const int64_t most = std::max<int64_t>(1, kWeightSumBytes / (size * static_cast<int64_t>(sizeof(float))));
     rows_of_part = std::max({rows_of_part, kWeightRows, (rows + most - 1) / most});
