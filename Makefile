@@ -42,8 +42,8 @@ test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run
 test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests marked slow
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
-BENCH ?= ops models
-bench: $(STAMPS)/build $(STAMPS)/bench ## time ops and models against eager PyTorch and torch.compile
+BENCH ?= ops models train
+bench: $(STAMPS)/build $(STAMPS)/bench ## time ops, models and training steps against eager PyTorch and torch.compile
 	@for suite in $(BENCH); do $(BIN)/python -m bench $$suite || exit 1; done
 	@for file in bench/results/*.csv; do $(BIN)/python -m bench plot $$file || exit 1; done
 

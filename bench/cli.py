@@ -17,9 +17,10 @@ from effops.errors import EffopsError
 from . import allocator, environment, limits, options, plots, record, runner, tables
 from .compare import SAME, compare
 from .errors import BenchError
-from .peers import registry
-from .selection import SUBJECT, Selection, select
+from .peers import EvalPeer, Peer, TrainingPeer, registry
+from .selection import SUBJECT, Selection, is_subject, select
 from .timing import Schedule
+from .training import profiling
 
 _EXAMPLES = """[bold]Examples[/bold]
 
@@ -31,9 +32,21 @@ One network: [cyan]python -m bench models --models mobilenetv2_100 --batch 1,16 
 
 One op against the machine's limits: [cyan]python -m bench ops --ops depthwise_conv_act --batch 8[/cyan]
 
+Training steps of two networks: [cyan]python -m bench train[/cyan]
+
 Figures: [cyan]python -m bench plot bench/results/FILE.csv[/cyan]
 
 Did effops become slower? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
+
+_TRAIN_EXAMPLES = """[bold]Examples[/bold]
+
+Two networks, batch 16, float32 and bfloat16 autocast; ten minutes on two cores: [cyan]python -m bench train[/cyan]
+
+One network in float32: [cyan]python -m bench train --models efficientnet_b0 --dtypes fp32 --no-compile[/cyan]
+
+A smoke test of it: [cyan]python -m bench train --quick[/cyan]
+
+Where a step spends its time: [cyan]python -m bench train --profile --models mobilenetv3_large_100[/cyan]"""
 
 app = typer.Typer(
     help="effops against its peers: interleaved, verified, with the environment in every row.",
@@ -43,6 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_NUMBERS = ("batch", "old ms", "new ms", "change", "drift")
 _console = tables.console()
 _errors = Console(stderr=True)
 
@@ -71,9 +85,14 @@ def _finish(tasks: Sequence[runner.Task], selection: Selection, plan: Schedule, 
     tables.print_exclusions(_console, rows)
     tables.print_noise(_console, rows)
     _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
-    untimed = [row for row in rows if row.provider == SUBJECT and row.status != "ok"]
-    if untimed:
-        _errors.print(f"[red]effops gave no valid result in {len(untimed)} cases: see above")
+    # A mode of effops may be missing, effops itself may not.
+    invalid = [
+        row
+        for row in rows
+        if is_subject(row.provider) and row.status != "ok" and (row.provider == SUBJECT or row.status != "skipped")
+    ]
+    if invalid:
+        _errors.print(f"[red]effops gave no valid result in {len(invalid)} cases: see above")
         raise typer.Exit(1)
 
 
@@ -95,13 +114,13 @@ def models(
 
     options.positive("--resolution", resolution)
     chosen_dtype = options.dtype(dtype)
-    selection = select(registry(), options.names(peers), compile=compile, quick=quick)
+    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
     plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
     _set_threads(threads)
     here = environment.capture()
     batches = options.batches(batch, quick=quick)
     tasks = suite.tasks(options.names(models) or suite.NAMES, batches, resolution, chosen_dtype, here)
-    path = options.output(output, "models", chosen_dtype, here, quick=quick)
+    path = options.output(output, "models", [chosen_dtype], here, quick=quick)
     _finish(tasks, selection, plan, path, tables.models_table)
 
 
@@ -125,7 +144,7 @@ def ops(
 
     chosen_dtype = options.dtype(dtype)
     wanted = suite.known_ops(options.names(ops))
-    selection = select(registry(), options.names(peers), compile=compile, quick=quick)
+    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
     plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
     _set_threads(threads)
     batches = options.batches(batch, quick=quick)
@@ -143,16 +162,57 @@ def ops(
         cold=not warm,
         allocator=kept,
     )
-    path = options.output(output, "ops", chosen_dtype, here, quick=quick)
+    path = options.output(output, "ops", [chosen_dtype], here, quick=quick)
     _finish(tasks, selection, plan, path, tables.ops_table)
+
+
+@app.command(epilog=_TRAIN_EXAMPLES)
+def train(
+    models: Models = "",
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas. Default: 16; with --quick 4.")] = "",
+    resolution: Annotated[
+        int | None, typer.Option("--resolution", "--size", help="Side of the images. Default: 224; with --quick 64.")
+    ] = None,
+    dtypes: Annotated[
+        str, typer.Option("--dtypes", "--dtype", help="fp32, bf16 (autocast), or both: the default.")
+    ] = "",
+    peers: Peers = "",
+    rounds: Annotated[
+        int | None, typer.Option(help="Interleaved rounds, one sample of every provider each. Default: as time allows.")
+    ] = None,
+    threads: Threads = None,
+    compile: Compile = True,
+    quick: Quick = False,
+    output: Output = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of effops' step goes, for the first case; no timing.")
+    ] = False,
+) -> None:
+    """Time training steps, and what they hold in memory, against the same networks in plain torch."""
+    from .suites import train as suite
+
+    options.positive("--resolution", resolution)
+    chosen_dtypes = options.dtypes(dtypes)
+    selection = select(registry(TrainingPeer), options.names(peers), compile=compile, quick=quick)
+    plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
+    _set_threads(threads)
+    here = environment.capture()
+    batches = options.batches(batch, quick=quick, usual=suite.BATCHES[quick])
+    resolution = resolution or suite.RESOLUTION[quick]
+    tasks = suite.tasks(options.names(models) or suite.NAMES, batches, resolution, chosen_dtypes, here)
+    if profile:
+        profiling.show(_console, tasks[0].label, suite.profiled(tasks[0]))
+        return
+    path = options.output(output, "train", chosen_dtypes, here, quick=quick)
+    _finish(tasks, selection, plan, path, tables.train_table)
 
 
 @app.command()
 def plot(
-    csv: Annotated[Path, typer.Argument(help="A CSV that ops or models wrote.")],
+    csv: Annotated[Path, typer.Argument(help="A CSV that ops, models or train wrote.")],
     folder: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the CSV.")] = None,
 ) -> None:
-    """Draw figures from a CSV: models_speedup.png, or ops_limit_OP.png for every op."""
+    """Draw the figures of a CSV: models_speedup, ops_limit_OP for every op, train_step and train_memory."""
     for path in plots.plot(record.read(csv), folder or csv.parent):
         _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
@@ -166,13 +226,15 @@ def compare_command(
     """Say which problems became slower, faster, or stayed; exit code 1 when effops regressed anywhere."""
     comparisons = compare(record.read(old), record.read(new), threshold)
     table = Table(title=f"effops, {new.name} over {old.name}, drift of the peers taken out")
-    for column in ("problem", "batch", "old ms", "new ms", "change", "drift", "verdict"):
-        table.add_column(column, justify="left" if column in ("problem", "verdict") else "right")
+    for column in ("problem", "batch", "dtype", "provider", "old ms", "new ms", "change", "drift", "verdict"):
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
     for item in comparisons:
         colour = "red" if item.regressed else "dim" if item.verdict == SAME else "green"
         table.add_row(
             item.case,
             str(item.batch),
+            item.dtype,
+            item.provider,
             f"{item.old_ms:.3g}",
             "" if item.new_ms is None else f"{item.new_ms:.3g}",
             "" if item.change is None else f"{item.change - 1:+.1%}",
@@ -189,11 +251,12 @@ def compare_command(
 def peers_command() -> None:
     """List the peers, and say which cannot run here and why."""
     table = Table()
-    for column in ("peer", "what it is", "here"):
+    for column in ("peer", "what it is", "in eval", "in training", "here"):
         table.add_column(column)
-    for peer in registry().values():
+    for peer in registry(Peer).values():
         missing = peer.missing()
-        table.add_row(peer.name, peer.summary, f"[yellow]no: {missing}" if missing else "[green]yes")
+        serves = ("yes" if isinstance(peer, kind) else "" for kind in (EvalPeer, TrainingPeer))
+        table.add_row(peer.name, peer.summary, *serves, f"[yellow]no: {missing}" if missing else "[green]yes")
     _console.print(table)
 
 

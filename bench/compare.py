@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .errors import BenchError
 from .record import Row
-from .selection import SUBJECT
+from .selection import is_subject
 from .statistics import quantile
 from .tables import grouped
 
@@ -25,6 +25,7 @@ class Comparison:
     """One problem in both runs.
 
     Attributes:
+        provider: effops, or a mode of it.
         change: new time over old time, the drift of the machine taken out.
         drift: median change of the peers; 1 when there is none to tell.
         verdict: "slower", "faster", or "same" within threshold and noise; "wrong", "failed" or "skipped" when
@@ -33,6 +34,8 @@ class Comparison:
 
     case: str
     batch: int
+    dtype: str
+    provider: str
     old_ms: float
     new_ms: float | None
     change: float | None
@@ -48,23 +51,24 @@ def _drift(old: dict[str, Row], new: dict[str, Row]) -> float:
     changes = [
         new[name].p50_ms / old[name].p50_ms
         for name in old.keys() & new.keys()
-        if name != SUBJECT and old[name].p50_ms and new[name].p50_ms
+        if not is_subject(name) and old[name].p50_ms and new[name].p50_ms
     ]
     return quantile(changes, 0.5) if changes else 1.0
 
 
-def _compare(old: dict[str, Row], new: dict[str, Row], threshold: float) -> Comparison:
-    before, after = old[SUBJECT], new[SUBJECT]
+def _compare(name: str, old: dict[str, Row], new: dict[str, Row], threshold: float) -> Comparison:
+    before, after = old[name], new[name]
     drift = _drift(old, new)
+    problem = after.case, after.batch, after.dtype, name
     if after.p50_ms is None:
-        return Comparison(after.case, after.batch, before.p50_ms, None, None, drift, after.status)
+        return Comparison(*problem, before.p50_ms, None, None, drift, after.status)
     change = after.p50_ms / before.p50_ms / drift
     verdict = SAME
     if change > 1 + threshold and after.p20_ms / drift > before.p80_ms:
         verdict = SLOWER
     elif change < 1 / (1 + threshold) and after.p80_ms / drift < before.p20_ms:
         verdict = FASTER
-    return Comparison(after.case, after.batch, before.p50_ms, after.p50_ms, change, drift, verdict)
+    return Comparison(*problem, before.p50_ms, after.p50_ms, change, drift, verdict)
 
 
 def _same_machine(old: Sequence[Row], new: Sequence[Row]) -> None:
@@ -86,12 +90,11 @@ def compare(old: Sequence[Row], new: Sequence[Row], threshold: float = 0.05) -> 
     _same_machine(old, new)
     before, after = grouped(old), grouped(new)
     comparisons = [
-        _compare(before[problem], after[problem], threshold)
+        _compare(name, before[problem], after[problem], threshold)
         for problem in before
         if problem in after
-        and SUBJECT in after[problem]
-        and SUBJECT in before[problem]
-        and before[problem][SUBJECT].p50_ms is not None
+        for name in before[problem]
+        if is_subject(name) and name in after[problem] and before[problem][name].p50_ms is not None
     ]
     if not comparisons:
         raise BenchError("the two files have no problem in common that effops was timed on")

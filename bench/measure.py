@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,17 +12,21 @@ from torch import Tensor
 
 from .case import Case, Inputs, Provider
 from .noise import ForeignLoad
-from .peers import Peer
+from .peers import EvalPeer, Peer
+from .progress import Watcher
 from .statistics import Summary
-from .timing import RotatingCall, Schedule, interleave
+from .timing import Call, RotatingCall, Schedule, WarmUp, interleave
+from .training.memory import StepMemory
 from .verify import Outputs, Verdict, allowed_error, judge, relative_error
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What became of a provider: "ok" with times, or "skipped", "failed" or "wrong" with the reason."""
+    """What became of a provider: "ok" with times, or "skipped", "failed" or "wrong" with the reason.
+
+    Attributes:
+        memory: what a training step holds, where that was measured.
+    """
 
     provider: str
     status: str
@@ -30,14 +34,18 @@ class Measurement:
     prepare_s: float | None = None
     verdict: Verdict | None = None
     summary: Summary | None = None
+    memory: StepMemory | None = None
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """All measurements of a case, the extras timed in the same rounds, and what others took meanwhile."""
+    """All measurements of a case, the extras timed in the same rounds, how many these were, and what others
+    took meanwhile.
+    """
 
     measurements: list[Measurement]
     extras: dict[str, Summary]
+    rounds: int
     others: float | None
 
 
@@ -49,12 +57,12 @@ def _exact(case: Case, inputs: Inputs) -> Outputs:
     return copy.deepcopy(case.module).double()(*(_double(value) for value in inputs))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-def _prepare(peer: Peer, case: Case, exact: Outputs, allowed: float) -> tuple[Measurement, Provider | None]:
+def _prepare(peer: EvalPeer, case: Case, exact: Outputs, allowed: float) -> tuple[Measurement, Provider | None]:
     """Make a provider, call it once and judge what it gives."""
     if missing := peer.missing():
         return Measurement(peer.name, "skipped", missing), None
@@ -66,7 +74,7 @@ def _prepare(peer: Peer, case: Case, exact: Outputs, allowed: float) -> tuple[Me
         outputs = provider.function(*provider.inputs[0])
     # A peer may fail in any way that its compiler or library knows; the row says how, and the others go on.
     except Exception as error:
-        return Measurement(peer.name, "failed", _reason(error), time.perf_counter() - begin), None
+        return Measurement(peer.name, "failed", reason(error), time.perf_counter() - begin), None
     seconds = time.perf_counter() - begin
     verdict = judge(outputs, exact, allowed)
     if not verdict.right:
@@ -74,44 +82,60 @@ def _prepare(peer: Peer, case: Case, exact: Outputs, allowed: float) -> tuple[Me
     return Measurement(peer.name, "ok", prepare_s=seconds, verdict=verdict), provider
 
 
+def announce_preparation(watcher: Watcher, peer: Peer) -> None:
+    watcher.announce(f"{peer.name}: {'compiling' if peer.compiles else 'preparing'}")
+
+
+def time_all(
+    measurements: Sequence[Measurement],
+    calls: Mapping[str, Call],
+    extras: Mapping[str, Call],
+    schedule: Schedule,
+    watcher: Watcher,
+    warm: Mapping[str, WarmUp] | None = None,
+) -> CaseResult:
+    """Time the providers that were found right, and the extras, in the same rounds."""
+    watcher.announce("timing")
+    everything = {**calls, **extras}
+    foreign = ForeignLoad()
+    samples = interleave(everything, schedule, watcher=watcher, warm=warm) if everything else {}
+    others = foreign.share()
+    summaries = {name: Summary.of(values) for name, values in samples.items()}
+    return CaseResult(
+        [replace(measurement, summary=summaries.get(measurement.provider)) for measurement in measurements],
+        {name: summaries[name] for name in extras},
+        max((len(values) for values in samples.values()), default=0),
+        others,
+    )
+
+
 @torch.inference_mode()
 def measure(
     case: Case,
-    peers: Sequence[Peer],
+    peers: Sequence[EvalPeer],
     schedule: Schedule,
     *,
     extras: Mapping[str, Provider] | None = None,
-    announce: Announce = lambda text: None,
-    after_round: Callable[[], None] = lambda: None,
+    watcher: Watcher | None = None,
 ) -> CaseResult:
     """Measure a case.
 
     Args:
         extras: providers that are timed in the same rounds and not judged.
-        announce: told what happens now, for a progress line.
-        after_round: called after every round.
+        watcher: told what happens, for a progress line.
     """
-    announce("float64 result")
+    watcher = watcher or Watcher()
+    watcher.announce("float64 result")
     exact = _exact(case, case.inputs[0])
     eager = relative_error(case.module(*case.inputs[0]), exact)
     allowed = allowed_error(eager, case.dtype)
-    measurements: dict[str, Measurement] = {}
-    calls: dict[str, RotatingCall] = {}
+    measurements: list[Measurement] = []
+    calls: dict[str, Call] = {}
     for peer in peers:
-        announce(f"{peer.name}: {'compiling' if peer.compiles else 'preparing'}")
+        announce_preparation(watcher, peer)
         measurement, provider = _prepare(peer, case, exact, allowed)
-        measurements[peer.name] = measurement
+        measurements.append(measurement)
         if provider is not None:
             calls[peer.name] = RotatingCall(provider.function, provider.inputs)
-    extras = extras or {}
-    calls |= {name: RotatingCall(extra.function, extra.inputs) for name, extra in extras.items()}
-    announce("timing")
-    foreign = ForeignLoad()
-    samples = interleave(calls, schedule, after_round=after_round) if calls else {}
-    others = foreign.share()
-    summaries = {name: Summary.of(values) for name, values in samples.items()}
-    return CaseResult(
-        [replace(measurement, summary=summaries.get(name)) for name, measurement in measurements.items()],
-        {name: summaries[name] for name in extras},
-        others,
-    )
+    others = {name: RotatingCall(extra.function, extra.inputs) for name, extra in (extras or {}).items()}
+    return time_all(measurements, calls, others, schedule, watcher)

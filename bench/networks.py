@@ -42,17 +42,6 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def unfolded(model: nn.Module) -> nn.Module:
-    """effops' own modules on their training path, with batch norm and dropout in eval: the plain network.
-
-    Blocks choose between the plain and the fused path by their ``training`` flag; leaves use theirs for what
-    it means in torch.
-    """
-    for module in model.modules():
-        module.training = any(True for _ in module.children())
-    return model
-
-
 @torch.no_grad()
 def enliven(model: nn.Module) -> None:
     """Give batch norm random weights and the statistics of random images.
@@ -75,7 +64,7 @@ def enliven(model: nn.Module) -> None:
 
 
 def plain_network(name: str, seed: int = 0) -> Network:
-    """timm's model of this name, or effops' own plain modules where timm has none; random weights, in eval.
+    """timm's model of this name, or plain modules of the same layers where timm has none; random weights, in eval.
 
     Raises:
         BenchError: neither has the name and effops is not importable.
@@ -88,10 +77,13 @@ def plain_network(name: str, seed: int = 0) -> Network:
             enliven(module)
             return Network(module.eval(), f"timm {timm.__version__}")
         try:
+            from effops.arch import find_arch
             from effops.models import create_model
+
+            from .plain import PlainNetwork
         except ImportError as error:
             raise BenchError(f"no plain network for {name}: {absence or 'timm does not have it'}; {error}") from error
-        module = create_model(name)
+        module = PlainNetwork(find_arch(name))
+        module.load_state_dict(create_model(name).state_dict())
         enliven(module)
-        reason = absence or "timm does not have it"
-        return Network(unfolded(module), f"effops training path: {reason}")
+        return Network(module, f"plain modules: {absence or 'timm does not have it'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,20 +25,25 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(part for part in re.split(r"[,\s]+", text) if part))
 
 
-def batches(text: str, *, quick: bool) -> list[int]:
+def batches(text: str, *, quick: bool, usual: Sequence[int] = BATCHES) -> list[int]:
     """Batch sizes such as "1,8"; without any the usual ones, of which a quick run takes the first."""
     values = []
     for part in names(text):
         if not part.isdecimal() or int(part) < 1:
             raise BenchError(f"--batch takes positive numbers separated by commas, such as 1,8; got {part!r}")
         values.append(int(part))
-    return values or list(BATCHES[:1] if quick else BATCHES)
+    return values or list(usual[:1] if quick else usual)
 
 
 def dtype(text: str) -> torch.dtype:
     if text not in DTYPES:
         raise unknown("dtype", text, DTYPES, f"the dtypes are {', '.join(DTYPES)}")
     return DTYPES[text]
+
+
+def dtypes(text: str) -> list[torch.dtype]:
+    """Dtypes such as "fp32,bf16"; without any all of them."""
+    return [dtype(name) for name in names(text) or DTYPES]
 
 
 def positive(option: str, value: int | None) -> None:
@@ -49,16 +55,23 @@ def schedule(usual: Schedule, rounds: int | None, *, quick: bool) -> Schedule:
     """The usual schedule of a suite, or a quick one; ``--rounds`` wins over both."""
     positive("--rounds", rounds)
     if quick:
-        usual = Schedule(_QUICK_ROUNDS, usual.sample_seconds / 2, usual.warmup_seconds / 4)
-    return replace(usual, rounds=rounds or usual.rounds)
+        usual = replace(
+            usual,
+            rounds=_QUICK_ROUNDS,
+            sample_seconds=usual.sample_seconds / 2,
+            warmup_seconds=usual.warmup_seconds / 4,
+        )
+    return usual if rounds is None else replace(usual, rounds=rounds, case_seconds=None)
 
 
-def output(path: Path | None, suite: str, dtype: torch.dtype, environment: Environment, *, quick: bool) -> Path:
-    """The CSV to write: one file a suite, dtype, processor and thread count, unless told otherwise."""
+def output(
+    path: Path | None, suite: str, dtypes: Sequence[torch.dtype], environment: Environment, *, quick: bool
+) -> Path:
+    """The CSV to write: one file a suite, choice of dtypes, processor and thread count, unless told otherwise."""
     if path is not None:
         if path.is_dir():
             raise BenchError(f"--output must be a CSV file; {path} is a folder")
         return path
     cpu = re.sub(r"[^a-z0-9]+", "-", environment.cpu.lower()).strip("-")
-    short = str(dtype).removeprefix("torch.")
+    short = "-".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
     return RESULTS / f"{suite}-{short}-{cpu}-{environment.threads}t{'-quick' if quick else ''}.csv"

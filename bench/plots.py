@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import BenchError
 from .noise import NoiseReport
 from .record import Row
-from .selection import SUBJECT
+from .selection import SUBJECT, is_subject
 from .tables import grouped, providers, speedup
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 # Wong, "Points of view: Color blindness", Nature Methods 8 (2011): distinguishable with every kind of colour
 # vision.
-_SUBJECT_COLOUR = "#D55E00"
+_SUBJECT_COLOURS = {SUBJECT: "#D55E00", f"{SUBJECT}_low": "#EE9B66"}
 _PEER_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442")
 _TITLES = {
     "eager": "eager",
     "channels_last": "eager, channels_last",
     "compile": "torch.compile",
+    "effops_low": "effops, low memory",
 }
 _DPI = 160
 # A disturbed sample of the copy can put a share anywhere; what lies above this is drawn at the edge.
@@ -39,10 +40,13 @@ def _caption(rows: Sequence[Row]) -> str:
     here = rows[0].environment
     isa = f"effops on {here.isa}" if here.isa != "none" else "effops without its C++ kernels"
     noise = "; NOISY machine" if NoiseReport.of(rows).noisy else ""
+    autocast = " autocast" if rows[0].suite == "train" and rows[0].dtype != "float32" else ""
+    rounds = sorted({row.rounds for row in rows})
+    counts = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     return (
-        f"{here.cpu}, {here.threads} threads, {rows[0].dtype}, {isa}, "
+        f"{here.cpu}, {here.threads} threads, {rows[0].dtype}{autocast}, {isa}, "
         f"torch {here.torch} on {here.torch_isa}\n"
-        f"medians of {rows[0].rounds} interleaved rounds, {here.date[:10]}{noise}"
+        f"medians of {counts} interleaved rounds, {here.date[:10]}{noise}"
     )
 
 
@@ -135,7 +139,7 @@ def _limit_dots(axes: Axes, problems: Sequence[dict[str, Row]], names: Sequence[
             [min(100 * share, _WIDEST_SHARE) for share in shares],
             positions,
             s=34 if subject else 20,
-            color=_SUBJECT_COLOUR if subject else _PEER_COLOURS[(place - 1) % len(_PEER_COLOURS)],
+            color=_SUBJECT_COLOURS[SUBJECT] if subject else _PEER_COLOURS[(place - 1) % len(_PEER_COLOURS)],
             label=_title(name),
             zorder=3 if subject else 2,
         )
@@ -177,11 +181,79 @@ def ops_limit(rows: Sequence[Row], path: Path) -> Path:
     return _save(figure, path)
 
 
-_FIGURES = {"models": ("models_speedup", models_speedup), "ops": ("ops_limit", ops_limit)}
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    peers = [name for name in names if not is_subject(name)]
+    return {name: _PEER_COLOURS[place % len(_PEER_COLOURS)] for place, name in enumerate(peers)} | _SUBJECT_COLOURS
+
+
+def _quantity_bars(
+    axes: Axes, problems: Sequence[dict[str, Row]], names: Sequence[str], quantity: Callable[[Row], float | None]
+) -> None:
+    width = 0.84 / len(names)
+    colours = _colours(names)
+    for place, name in enumerate(names):
+        heights = {index: quantity(found[name]) for index, found in enumerate(problems) if name in found}
+        heights = {index: height for index, height in heights.items() if height is not None}
+        if not heights:
+            continue
+        positions = [index + (place - (len(names) - 1) / 2) * width for index in heights]
+        bars = axes.bar(positions, list(heights.values()), width * 0.92, color=colours[name], label=_title(name))
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
+    labels = [next(iter(found.values())) for found in problems]
+    axes.set_xticks(range(len(problems)), [f"{row.case}\n@{row.resolution}" for row in labels], fontsize=8)
+    axes.grid(axis="y", color="#E4E4E4")
+    _clean(axes)
+
+
+def _training_figure(
+    rows: Sequence[Row], path: Path, quantity: Callable[[Row], float | None], unit: str, title: str
+) -> Path:
+    """Bars: a quantity of every provider's training step, a group a network, a panel a batch size."""
+    known = [row for row in rows if row.p50_ms is not None and quantity(row) is not None]
+    if not known:
+        raise BenchError(f"no training step has {unit}, so there is nothing to draw")
+    names = providers(known)
+    problems = list(grouped(known).values())
+    batches = sorted({row.batch for row in known})
+    panels_of = {batch: [found for found in problems if next(iter(found.values())).batch == batch] for batch in batches}
+    widest = max(len(found) for found in panels_of.values())
+    figure = _new_figure(max(7.0, 1.6 + len(batches) * widest * (0.8 + 0.45 * len(names))), 4.2)
+    panels = figure.subplots(1, len(batches), squeeze=False)[0]
+    for axes, (batch, found) in zip(panels, panels_of.items(), strict=True):
+        _quantity_bars(axes, found, names, quantity)
+        axes.set_title(f"batch {batch}", fontsize=10)
+    panels[0].set_ylabel(unit)
+    handles, labels = panels[0].get_legend_handles_labels()
+    _head(figure, handles, labels, title)
+    figure.supxlabel(_caption(known), fontsize=7, color="#555555")
+    return _save(figure, path)
+
+
+def train_step(rows: Sequence[Row], path: Path) -> Path:
+    """Bars: milliseconds of a training step."""
+    return _training_figure(rows, path, lambda row: row.p50_ms, "ms a step", "Training step: less is better")
+
+
+def train_memory(rows: Sequence[Row], path: Path) -> Path:
+    """Bars: MiB of activations held between forward and backward."""
+    title = "Activations held between forward and backward: less is better"
+    return _training_figure(rows, path, _held_mebibytes, "MiB held", title)
+
+
+def _held_mebibytes(row: Row) -> float | None:
+    return None if row.held_bytes is None else row.held_bytes / 2**20
+
+
+_FIGURES = {
+    "models": {"models_speedup": models_speedup},
+    "ops": {"ops_limit": ops_limit},
+    "train": {"train_step": train_step, "train_memory": train_memory},
+}
 
 
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw models_speedup.png, and an ops_limit_OP.png for every op; dtypes other than float32 add a suffix.
+    """Draw models_speedup.png, an ops_limit_OP.png for every op, train_step.png and train_memory.png; dtypes
+    other than float32 add a suffix.
 
     Raises:
         BenchError: matplotlib is not installed, or nothing was timed.
@@ -192,8 +264,8 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
         raise BenchError(f"plots need matplotlib ({error}): pip install -r requirements/bench.txt") from error
     paths = []
     for suite, op, dtype in dict.fromkeys((row.suite, row.op, row.dtype) for row in rows):
-        name, draw = _FIGURES[suite]
-        parts = [name, op, "" if dtype == "float32" else dtype]
         chosen = [row for row in rows if (row.suite, row.op, row.dtype) == (suite, op, dtype)]
-        paths.append(draw(chosen, folder / f"{'_'.join(part for part in parts if part)}.png"))
+        for name, draw in _FIGURES[suite].items():
+            parts = [name, op, "" if dtype == "float32" else dtype]
+            paths.append(draw(chosen, folder / f"{'_'.join(part for part in parts if part)}.png"))
     return paths

@@ -9,7 +9,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
-class CaseProgress:
+class Watcher:
+    """Is told what happens in a case; this one does not care."""
+
+    def announce(self, text: str) -> None:
+        """Say what happens now: a compilation of half a minute should not look like a hang."""
+
+    def plan(self, rounds: int) -> None:
+        """So many rounds are coming."""
+
+    def round_done(self) -> None:
+        """One round is over."""
+
+
+class CaseProgress(Watcher):
     """Two lines: cases done, and the rounds of the current case with what happens now."""
 
     def __init__(self, progress: Progress, cases: int, rounds: int):
@@ -24,8 +37,10 @@ class CaseProgress:
         self._progress.reset(self._case, total=self._rounds, description=label)
 
     def announce(self, text: str) -> None:
-        """Say what happens now: a compilation of half a minute should not look like a hang."""
         self._progress.update(self._case, description=f"{self._label}  [dim]{text}")
+
+    def plan(self, rounds: int) -> None:
+        self._progress.update(self._case, total=rounds)
 
     def round_done(self) -> None:
         self._progress.advance(self._case)

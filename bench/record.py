@@ -18,7 +18,7 @@ class Row:
     """What one provider did in one case.
 
     Attributes:
-        suite: "ops" or "models".
+        suite: "ops", "models" or "train".
         case: readable name of the problem, unique in a suite together with batch and dtype.
         op: function of ``effops.ops`` in the ops suite, else empty.
         models: the networks that the case belongs to, separated by spaces.
@@ -30,14 +30,18 @@ class Row:
             timed).
         reason: why, when the status is not "ok".
         prepare_s: seconds for building and the first call, compilation included.
-        p20_ms, p50_ms, p80_ms: milliseconds a call over ``rounds`` interleaved samples.
-        error, allowed_error: largest difference to float64 over the largest float64 value, and its limit.
+        p20_ms, p50_ms, p80_ms: milliseconds a call, or a training step, over ``rounds`` interleaved samples.
+        error, allowed_error: largest difference to float64 over the largest float64 value, and its limit. In
+            the train suite, of the tensor that comes nearest to its limit: loss, gradient or statistic, in
+            the 2-norm.
         macs, bytes: the least work of a call: every input read once, every output written once.
         gbps: bytes over p50. gflops: 2 macs over p50.
         copy_gbps: copy bandwidth (read and written) of the same working set in the same rounds.
         gemm_gflops: rate of a large matrix product in the same dtype, the arithmetic limit.
         limit: which of the two binds, "bandwidth" or "arithmetic".
         share_of_limit: time at that limit over p50.
+        held_bytes: activations that a training step holds between forward and backward.
+        peak_bytes: growth of the process's resident memory at the highest point of a training step.
         others: share of the processors that other processes took while the case ran.
         load_1m: load average when the case ended.
     """
@@ -70,6 +74,8 @@ class Row:
     gemm_gflops: float | None = None
     limit: str = ""
     share_of_limit: float | None = None
+    held_bytes: int | None = None
+    peak_bytes: int | None = None
     others: float | None = None
     load_1m: float | None = None
     environment: Environment
@@ -81,6 +87,8 @@ class Row:
 
 
 _ROW_FIELDS = [field.name for field in fields(Row) if field.name != "environment"]
+# Columns that came later; files from before stay readable.
+_LATER = {"held_bytes", "peak_bytes"}
 _ENVIRONMENT_FIELDS = [field.name for field in fields(Environment)]
 COLUMNS = [*_ROW_FIELDS, *_ENVIRONMENT_FIELDS]
 _TYPES: dict[str, Any] = {**get_type_hints(Environment), **get_type_hints(Row)}
@@ -107,7 +115,7 @@ def _value(column: str, text: str) -> Any:
 
 def _row(cells: Mapping[str, str]) -> Row:
     environment = Environment(**{name: _value(name, cells[name]) for name in _ENVIRONMENT_FIELDS})
-    return Row(environment=environment, **{name: _value(name, cells[name]) for name in _ROW_FIELDS})
+    return Row(environment=environment, **{name: _value(name, cells[name]) for name in _ROW_FIELDS if name in cells})
 
 
 def write(rows: Iterable[Row], path: Path) -> None:
@@ -133,7 +141,7 @@ def read(path: Path) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ()) and name not in _LATER]
             if missing:
                 raise BenchError(
                     f"{path} is no CSV of this bench: it lacks the columns {', '.join(missing[:5])}"

@@ -12,7 +12,8 @@ from rich.console import Console
 from .case import Case, Provider
 from .measure import CaseResult, Measurement, measure
 from .noise import load_average
-from .progress import case_progress
+from .peers import EvalPeer, Peer
+from .progress import Watcher, case_progress
 from .record import Row, write
 from .selection import Selection
 from .timing import Schedule
@@ -27,37 +28,51 @@ class Task(ABC):
         """What the progress bar says."""
 
     @abstractmethod
-    def build(self) -> Case:
-        """Build the network, the inputs and effops' answer. Takes the time it takes; nothing is timed yet."""
+    def measure(self, peers: Sequence[Peer], schedule: Schedule, watcher: Watcher) -> CaseResult:
+        """Build what the case needs, verify the peers and time them."""
 
     @abstractmethod
     def template(self) -> Row:
-        """The row without a provider. Asked for after :meth:`build`."""
-
-    def extras(self) -> Mapping[str, Provider]:
-        """What else is timed in the rounds of this case, such as the copy that limits an op."""
-        return {}
+        """The row without a provider. Asked for after :meth:`measure`."""
 
     def complete(self, row: Row, result: CaseResult) -> Row:
         """Add what the suite derives from the times."""
         return row
 
 
-def _fill(template: Row, measurement: Measurement, rounds: int, others: float | None) -> Row:
+class EvalTask(Task):
+    """A case of networks or ops in eval."""
+
+    @abstractmethod
+    def build(self) -> Case:
+        """Build the network, the inputs and effops' answer. Takes the time it takes; nothing is timed yet."""
+
+    def extras(self) -> Mapping[str, Provider]:
+        """What else is timed in the rounds of this case, such as the copy that limits an op."""
+        return {}
+
+    def measure(self, peers: Sequence[EvalPeer], schedule: Schedule, watcher: Watcher) -> CaseResult:
+        watcher.announce("building")
+        return measure(self.build(), peers, schedule, extras=self.extras(), watcher=watcher)
+
+
+def _fill(template: Row, measurement: Measurement, result: CaseResult) -> Row:
     row = replace(
         template,
         provider=measurement.provider,
         status=measurement.status,
         reason=measurement.reason,
         prepare_s=measurement.prepare_s,
-        others=others,
+        others=result.others,
         load_1m=load_average(),
     )
     if measurement.verdict is not None:
         row = replace(row, error=measurement.verdict.error, allowed_error=measurement.verdict.allowed)
+    if measurement.memory is not None:
+        row = replace(row, held_bytes=measurement.memory.held, peak_bytes=measurement.memory.peak)
     if measurement.summary is not None:
         times = measurement.summary
-        row = replace(row, rounds=rounds, p20_ms=times.p20 * 1e3, p50_ms=times.p50 * 1e3, p80_ms=times.p80 * 1e3)
+        row = replace(row, rounds=result.rounds, p20_ms=times.p20 * 1e3, p50_ms=times.p50 * 1e3, p80_ms=times.p80 * 1e3)
     return row
 
 
@@ -67,21 +82,11 @@ def run(tasks: Sequence[Task], selection: Selection, schedule: Schedule, output:
     with case_progress(console, len(tasks), schedule.rounds) as progress:
         for task in tasks:
             progress.start_case(task.label)
-            progress.announce("building")
-            case = task.build()
-            result = measure(
-                case,
-                selection.peers,
-                schedule,
-                extras=task.extras(),
-                announce=progress.announce,
-                after_round=progress.round_done,
-            )
+            result = task.measure(selection.peers, schedule, progress)
             left_out = [Measurement(name, "skipped", reason) for name, reason in selection.left_out.items()]
             template = task.template()
             for measurement in [*result.measurements, *left_out]:
-                row = _fill(template, measurement, schedule.rounds, result.others)
-                rows.append(task.complete(row, result))
+                rows.append(task.complete(_fill(template, measurement, result), result))
             write(rows, output)
             progress.case_done()
     return rows

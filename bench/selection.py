@@ -11,6 +11,11 @@ from .peers import Peer
 SUBJECT = "effops"
 
 
+def is_subject(provider: str) -> bool:
+    """Whether a provider is effops, in whatever mode."""
+    return provider == SUBJECT or provider.startswith(f"{SUBJECT}_")
+
+
 @dataclass(frozen=True)
 class Selection:
     """The peers of a run; effops is always among them.
@@ -37,7 +42,7 @@ def select(registry: Mapping[str, Peer], names: Sequence[str], *, compile: bool,
     for name in names:
         if name not in registry:
             raise unknown("peer", name, registry, f"the peers are {', '.join(registry)}")
-    wanted = {name: peer for name, peer in registry.items() if not names or name in names or name == SUBJECT}
+    wanted = {name: peer for name, peer in registry.items() if not names or name in names or is_subject(name)}
     left_out = {}
     for name, peer in wanted.items():
         if peer.compiles and not compile:

@@ -11,9 +11,12 @@ from rich.table import Table
 
 from .noise import NoiseReport
 from .record import Row
-from .selection import SUBJECT
+from .selection import SUBJECT, is_subject
 
 _WIDTH_OF_FILES = 160
+
+# What a training step is compared with: the times of both, the memory of the first.
+TRAINING_BASELINES = ("channels_last", "compile")
 
 
 def console() -> Console:
@@ -123,6 +126,53 @@ def ops_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def best_eager_or_compiled(by_provider: dict[str, Row]) -> float | None:
+    """Milliseconds of the faster of eager in channels_last and torch.compile, or None when neither has a time."""
+    times = [by_provider[name].p50_ms for name in TRAINING_BASELINES if name in by_provider]
+    return min((time for time in times if time is not None), default=None)
+
+
+def _mebibytes(value: int | None) -> str:
+    return "" if value is None else f"{value / 2**20:.0f}"
+
+
+def _share(value: int | None, of: int | None) -> str:
+    return f"{value / of:.2f}x" if value and of else ""
+
+
+def train_table(rows: Sequence[Row]) -> Table:
+    """Time, memory and error of every provider's training step."""
+    table = Table(
+        title="Training steps: ms p50 p20-p80; how many times faster than the better of channels_last and compile; "
+        "MiB of activations held, beside channels_last; MiB of growth at the peak; error, and what is allowed"
+    )
+    table.add_column("network", no_wrap=True)
+    table.add_column("batch", justify="right")
+    table.add_column("provider", no_wrap=True)
+    for column in ("ms", "speed-up", "held", "ratio", "peak", "error", "allowed"):
+        table.add_column(column, justify="right")
+    for by_provider in grouped(rows).values():
+        best = best_eager_or_compiled(by_provider)
+        baseline = by_provider.get(TRAINING_BASELINES[0])
+        for place, name in enumerate(providers(by_provider.values())):
+            row = by_provider[name]
+            ratio = best / row.p50_ms if best and row.p50_ms else None
+            table.add_row(
+                f"{row.case}@{row.resolution} {row.dtype}" if place == 0 else "",
+                str(row.batch) if place == 0 else "",
+                f"[bold]{name}" if is_subject(name) else name,
+                _times(row),
+                _ratio(ratio) if is_subject(name) else "" if ratio is None else f"[dim]{ratio:.2f}x",
+                _mebibytes(row.held_bytes),
+                _share(row.held_bytes, baseline and baseline.held_bytes),
+                _mebibytes(row.peak_bytes),
+                "" if row.error is None else f"{row.error:.1e}",
+                "" if row.allowed_error is None else f"{row.allowed_error:.1e}",
+            )
+        table.add_section()
+    return table
+
+
 def print_environment(console: Console, rows: Sequence[Row]) -> None:
     """The machine and the software, in two lines."""
     here = rows[0].environment
@@ -140,9 +190,11 @@ def print_environment(console: Console, rows: Sequence[Row]) -> None:
 def print_exclusions(console: Console, rows: Sequence[Row]) -> None:
     """Who was not timed, and why; a reason that many cases share is said once."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
+    several = len({row.dtype for row in rows}) > 1
     for row in rows:
         if row.status != "ok":
-            reasons.setdefault((row.provider, row.status, row.reason), []).append(f"{row.case} batch {row.batch}")
+            case = f"{row.case} batch {row.batch}{f' {row.dtype}' if several else ''}"
+            reasons.setdefault((row.provider, row.status, row.reason), []).append(case)
     for (provider, status, reason), cases in reasons.items():
         where = "everywhere" if len(cases) == len(grouped(rows)) else ", ".join(cases)
         colour = "red" if status in ("wrong", "failed") else "yellow"

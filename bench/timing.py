@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TypeVar
 
+from .progress import Watcher
+
 T = TypeVar("T")
 Call = Callable[[], object]
 Clock = Callable[[], float]
@@ -31,11 +33,25 @@ class Schedule:
         rounds: samples that every provider gives.
         sample_seconds: a sample repeats the call until it lasts about this long.
         warmup_seconds: every provider runs about this long before its first sample.
+        case_seconds: fewer rounds where they would take longer than this together, but no fewer than
+            ``fewest``.
+        settles: an untimed call comes before every sample. A step of seconds, which reads and writes more
+            than any cache holds, does without.
     """
 
     rounds: int
     sample_seconds: float
     warmup_seconds: float
+    case_seconds: float | None = None
+    fewest: int = 3
+    settles: bool = True
+
+    def rounds_of(self, round_seconds: float) -> int:
+        """How many rounds to run when one lasts about so long."""
+        if self.case_seconds is None:
+            return self.rounds
+        fitting = int(self.case_seconds / max(round_seconds, 1e-9))
+        return min(self.rounds, max(self.fewest, fitting))
 
 
 def order_of_round(names: Sequence[T], round_index: int) -> list[T]:
@@ -49,8 +65,16 @@ def order_of_round(names: Sequence[T], round_index: int) -> list[T]:
     return turned[::-1] if round_index // len(names) % 2 else turned
 
 
-def warm_up(call: Call, seconds: float, sample_seconds: float, clock: Clock = time.perf_counter) -> int:
-    """Run a provider for a while; return how many calls make one sample of ``sample_seconds``."""
+@dataclass(frozen=True)
+class WarmUp:
+    """What warming up told: how many calls make one sample, and the seconds of the fastest call."""
+
+    repeats: int
+    seconds: float
+
+
+def warm_up(call: Call, seconds: float, sample_seconds: float, clock: Clock = time.perf_counter) -> WarmUp:
+    """Run a provider for a while, and see how many calls make one sample of ``sample_seconds``."""
     fastest = math.inf
     begin = clock()
     while True:
@@ -59,7 +83,7 @@ def warm_up(call: Call, seconds: float, sample_seconds: float, clock: Clock = ti
         after = clock()
         fastest = min(fastest, after - before)
         if after - begin >= seconds:
-            return max(1, math.ceil(sample_seconds / max(fastest, 1e-9)))
+            return WarmUp(max(1, math.ceil(sample_seconds / max(fastest, 1e-9))), fastest)
 
 
 @contextmanager
@@ -78,23 +102,36 @@ def interleave(
     schedule: Schedule,
     *,
     clock: Clock = time.perf_counter,
-    after_round: Callable[[], None] = lambda: None,
+    watcher: Watcher | None = None,
+    warm: Mapping[str, WarmUp] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds a call of every provider, ``schedule.rounds`` samples each, in the order of the rounds."""
-    repeats = {
-        name: warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock) for name, call in calls.items()
+    """Seconds a call of every provider, one sample for every round of the schedule, in the order of the rounds.
+
+    Args:
+        warm: providers that need no warming up any more.
+    """
+    watcher = watcher or Watcher()
+    known = warm or {}
+    warm = {
+        name: known.get(name) or warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock)
+        for name, call in calls.items()
     }
+    rounds = schedule.rounds_of(sum((w.repeats + schedule.settles) * w.seconds for w in warm.values()))
+    watcher.plan(rounds)
     samples: dict[str, list[float]] = {name: [] for name in calls}
     with _collector_paused():
-        for index in range(schedule.rounds):
+        for index in range(rounds):
             for name in order_of_round(list(calls), index):
-                call, count = calls[name], repeats[name]
-                call()
+                call, count = calls[name], warm[name].repeats
+                if schedule.settles:
+                    call()
                 begin = clock()
                 for _ in range(count):
                     call()
                 samples[name].append((clock() - begin) / count)
-            after_round()
+            # Cycles of this round may hold the memory of whole networks.
+            gc.collect(0)
+            watcher.round_done()
     return samples
 
 

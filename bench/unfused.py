@@ -17,7 +17,7 @@ def _identity(x: Tensor) -> Tensor:
 
 
 # In place where torch can: what timm and torchvision do, and the fastest that eager mode has to offer.
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": _identity,
     "relu": lambda x: F.relu(x, inplace=True),
     "relu6": lambda x: F.relu6(x, inplace=True),
@@ -25,10 +25,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": lambda x: F.hardswish(x, inplace=True),
     "gelu": F.gelu,
 }
-_GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
 
 
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """TensorFlow's SAME: zeros before and after that give ceil(size / stride) outputs, the odd one after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
@@ -47,10 +47,10 @@ class ConvAct(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if self.same:
             kernel, stride = self.conv.kernel_size, self.conv.stride
-            rows = _same_padding(x.shape[2], kernel[0], stride[0])
-            columns = _same_padding(x.shape[3], kernel[1], stride[1])
+            rows = same_padding(x.shape[2], kernel[0], stride[0])
+            columns = same_padding(x.shape[3], kernel[1], stride[1])
             x = F.pad(x, (*columns, *rows))
-        y = _ACTIVATIONS[self.act](self.conv(x))
+        y = ACTIVATIONS[self.act](self.conv(x))
         return (y, y.mean((2, 3))) if self.pool else y
 
 
@@ -65,7 +65,7 @@ class GatedPointwise(nn.Module):
     def forward(self, x: Tensor, gate: Tensor | None, residual: Tensor | None) -> Tensor:
         if gate is not None:
             x = x * gate[:, :, None, None].to(x.dtype)
-        y = _ACTIVATIONS[self.act](self.conv(x))
+        y = ACTIVATIONS[self.act](self.conv(x))
         return y if residual is None else y + residual
 
 
@@ -81,5 +81,5 @@ class Gate(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = pooled[:, :, None, None].to(self.reduce.weight.dtype)
-        hidden = _ACTIVATIONS[self.act](self.reduce(x))
-        return _GATES[self.gate](self.expand(hidden)).flatten(1)
+        hidden = ACTIVATIONS[self.act](self.reduce(x))
+        return GATES[self.gate](self.expand(hidden)).flatten(1)

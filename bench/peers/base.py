@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, TypeVar
 
 from bench.case import Case, Provider
+from bench.training.step import TrainingCase, TrainingStep
 
 REGISTRY: list[Peer] = []
 
@@ -13,7 +14,7 @@ P = TypeVar("P", bound="type[Peer]")
 
 
 class Peer(ABC):
-    """A way to run a network or an op.
+    """A way to run networks; what it serves says which of the classes below it derives from.
 
     Attributes:
         name: on the command line, in the CSV and in plots.
@@ -31,9 +32,21 @@ class Peer(ABC):
         """Why this peer cannot run on this machine, or None."""
         return None
 
+
+class EvalPeer(Peer):
+    """A way to run a network or an op in eval."""
+
     @abstractmethod
     def prepare(self, case: Case) -> Provider:
         """Do everything that happens once: copy, convert, compile. The runner makes the first call."""
+
+
+class TrainingPeer(Peer):
+    """A way to train a network."""
+
+    @abstractmethod
+    def prepare_training(self, case: TrainingCase) -> TrainingStep:
+        """Do everything that happens once: copy, convert, compile. The runner makes the first step."""
 
 
 def register(peer: P) -> P:

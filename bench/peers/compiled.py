@@ -7,12 +7,13 @@ import copy
 import torch
 
 from bench.case import Case, Provider
+from bench.training.step import TrainingCase, TrainingStep
 
-from .base import Peer, register
+from .base import EvalPeer, TrainingPeer, register
 
 
 @register
-class Compiled(Peer):
+class Compiled(EvalPeer, TrainingPeer):
     name = "compile"
     summary = "torch.compile, default mode, static shapes, channels_last"
     place = 3
@@ -23,3 +24,8 @@ class Compiled(Peer):
         torch.compiler.reset()
         module = copy.deepcopy(case.module).to(memory_format=torch.channels_last)
         return Provider(torch.compile(module, dynamic=False), case.channels_last_inputs)
+
+    def prepare_training(self, case: TrainingCase) -> TrainingStep:
+        torch.compiler.reset()
+        module = copy.deepcopy(case.module).to(memory_format=torch.channels_last)
+        return case.step(module, case.channels_last_images, forward=torch.compile(module, dynamic=False))

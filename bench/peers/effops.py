@@ -1,16 +1,17 @@
-"""effops on its default backend."""
+"""effops on its default backend, and training in its low-memory mode."""
 
 from __future__ import annotations
 
 import importlib
 
 from bench.case import Case, Provider
+from bench.training.step import TrainingCase, TrainingStep
 
-from .base import Peer, register
+from .base import EvalPeer, TrainingPeer, register
 
 
 @register
-class Effops(Peer):
+class Effops(EvalPeer, TrainingPeer):
     name = "effops"
     summary = "effops on the backend that it chooses itself"
     place = 0
@@ -24,3 +25,27 @@ class Effops(Peer):
 
     def prepare(self, case: Case) -> Provider:
         return Provider(case.fused(), case.channels_last_inputs)
+
+    def prepare_training(self, case: TrainingCase) -> TrainingStep:
+        return case.step(case.fused(), case.channels_last_images)
+
+
+@register
+class EffopsLow(TrainingPeer):
+    name = "effops_low"
+    summary = "effops training in its low-memory mode"
+    place = 0
+
+    def missing(self) -> str | None:
+        try:
+            nn = importlib.import_module("effops.nn")
+        except ImportError as error:
+            return f"effops is not importable: {error}"
+        return None if hasattr(nn, "set_memory") else "this effops has no low-memory mode (effops.nn.set_memory)"
+
+    def prepare_training(self, case: TrainingCase) -> TrainingStep:
+        from effops.nn import set_memory
+
+        module = case.fused()
+        set_memory(module, "low")
+        return case.step(module, case.channels_last_images)

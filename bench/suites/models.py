@@ -15,7 +15,7 @@ from bench.case import Case, Function
 from bench.environment import Environment
 from bench.networks import Network, plain_network
 from bench.record import Row
-from bench.runner import Task
+from bench.runner import EvalTask
 from bench.timing import Schedule
 
 NAMES = ("efficientnet_b0", "tf_efficientnet_lite0", "mobilenetv2_100", "mobilenetv3_large_100")
@@ -37,7 +37,7 @@ def _fused(name: str, plain: nn.Module, dtype: torch.dtype) -> Callable[[], Func
 
 
 @dataclass
-class ModelTask(Task):
+class ModelTask(EvalTask):
     """One network at one batch size and resolution, with random weights and images."""
 
     name: str

@@ -16,12 +16,12 @@ from bench.limits import Limit, copy_provider
 from bench.measure import CaseResult
 from bench.problems import Problem
 from bench.record import Row
-from bench.runner import Task
+from bench.runner import EvalTask
 from bench.shapes import problems
 from bench.timing import Schedule, sets_past_cache
 from effops import ops
 from effops.arch import find_arch
-from effops.ops.functional import prepared
+from effops.ops.introspection import prepared
 from effops.ops.spec import Cost
 
 OPS = ("conv_act", "depthwise_conv_act", "pointwise_conv_act", "se_gate")
@@ -69,7 +69,7 @@ def quick_subset(found: Mapping[Problem, list[str]], per_op: int = 3) -> dict[Pr
 
 
 @dataclass
-class OpTask(Task):
+class OpTask(EvalTask):
     """One problem at one batch size.
 
     Attributes:

@@ -73,6 +73,21 @@ struct SeParams {
   float* out;                  // (n, c)
 };
 
+// Gradients of se_gate, from the gradient of its output and from the output.
+struct SeBackwardParams {
+  int64_t n, c, r;
+  Act act;
+  Gate gate;
+  const float *grad, *gated, *pooled;  // (n, c)
+  const float* reduce_weight;          // (r, c)
+  const float* reduce_bias;            // (r) or null
+  const float* expand_weight;          // (c, r)
+  float* logits_grad;                  // (n, c), and two of (n, r): working memory
+  float *hidden, *hidden_grad;
+  float* d_pooled;  // (n, c)
+  float *d_reduce_weight, *d_reduce_bias, *d_expand_weight, *d_expand_bias;
+};
+
 // Passes over whole images: spatial sums, and scaling by one value an image and channel.
 struct ImageParams {
   int64_t n, pixels, c;

@@ -126,6 +126,17 @@ void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const Columns& c, 
   }
 }
 
+// Rows [m0, m1) of the i-th panel; `a` is row m0.
+template <class S, class A, class T>
+void multiply_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, const A* a, int64_t lda, int64_t m0,
+                    int64_t m1) {
+  const int64_t n = layout.before(i) * S::kLanes, width = layout.width(i) * S::kLanes;
+  const float* panel = p.panels + n * Panels<S>::rows(p.k, p.dtype);
+  const bool in_place = p.weight && n + width <= p.n;
+  const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n};
+  layout.with_width(i, [&](auto vectors) { gemm_panel<S, A, T, decltype(vectors)::value>(p, a, lda, c, m0, m1); });
+}
+
 // Writes rows [m0, m1) of A = gate * x, `lda` apart, converted to the type that the tiles multiply.
 template <class S, class T, class A>
 void make_rows(const GemmParams& p, int64_t m0, int64_t m1, A* rows, int64_t lda) {
@@ -148,7 +159,6 @@ void make_rows(const GemmParams& p, int64_t m0, int64_t m1, A* rows, int64_t lda
 template <class S, class A, class T>
 void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
   const Panels<S> layout(p.n);
-  const int64_t panel_rows = Panels<S>::rows(p.k, p.dtype);
   // Pairs of bfloat16 read up to one value past an odd k: such rows are copied and padded.
   const bool pairs = std::is_same_v<A, bf16>;
   const bool direct = std::is_same_v<A, T> && !p.gate && !p.conv && !(pairs && p.k % 2);
@@ -167,34 +177,20 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
     } else {
       make_rows<S, T, A>(p, m, end, rows, lda);
     }
-    for (int64_t i = panel0; i < panel1; ++i) {
-      const int64_t n = layout.before(i) * S::kLanes, width = layout.width(i) * S::kLanes;
-      const float* panel = p.panels + n * panel_rows;
-      const bool in_place = p.weight && n + width <= p.n;
-      const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n};
-      switch (layout.width(i)) {
-        case 1:
-          gemm_panel<S, A, T, 1>(p, a, lda, c, m, end);
-          break;
-        case 2:
-          gemm_panel<S, A, T, 2>(p, a, lda, c, m, end);
-          break;
-        case 3:
-          gemm_panel<S, A, T, 3>(p, a, lda, c, m, end);
-          break;
-        default:
-          if constexpr (Panels<S>::kMaxVectors >= 4) gemm_panel<S, A, T, 4>(p, a, lda, c, m, end);
-      }
-    }
+    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, A, T>(p, layout, i, a, lda, m, end);
   }
 }
+
+// What the tiles multiply for images of type T.
+template <class S, class T>
+using Operand = std::conditional_t<S::kBf16Dot, T, float>;
 
 template <class S>
 void gemm(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
   if (p.dtype == DType::kFloat32) {
     gemm_block<S, float, float>(p, m0, m1, panel0, panel1);
   } else {
-    gemm_block<S, std::conditional_t<S::kBf16Dot, bf16, float>, bf16>(p, m0, m1, panel0, panel1);
+    gemm_block<S, Operand<S, bf16>, bf16>(p, m0, m1, panel0, panel1);
   }
 }
 

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "../core/depthwise_training.h"
+#include "../core/norm_params.h"
 #include "../core/params.h"
+#include "../core/pointwise_training.h"
 
 namespace effops {
 
@@ -32,9 +34,20 @@ struct Kernels {
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);
   // y = x * scale for pixels [p0, p1) of n * pixels.
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);
+  // Parts [part0, part1) of the rows.
+  void (*pointwise_stats)(const PointwiseStatsParams&, int64_t part0, int64_t part1);
+  void (*pointwise_backward)(const PointwiseBackwardParams&, int64_t part0, int64_t part1);
   // Units [unit0, unit1) of the params' split.
   void (*depthwise_stats)(const DepthwiseStatsParams&, int64_t unit0, int64_t unit1);
   void (*depthwise_backward)(const DepthwiseBackwardParams&, int64_t unit0, int64_t unit1);
+  // Parts [part0, part1).
+  void (*norm_stats)(const NormStatsParams&, int64_t part0, int64_t part1);
+  void (*norm)(const NormParams&, int64_t part0, int64_t part1);
+  void (*norm_grad_sums)(const NormGradSumsParams&, int64_t part0, int64_t part1);
+  void (*norm_grad)(const NormGradParams&, int64_t part0, int64_t part1);
+  // Images [n0, n1), then rows [row0, row1) of the c + r of both weights.
+  void (*se_gate_backward_images)(const SeBackwardParams&, int64_t n0, int64_t n1);
+  void (*se_gate_backward_weights)(const SeBackwardParams&, int64_t row0, int64_t row1);
 };
 
 // Tiers that this build has and this processor runs, slowest first.

@@ -5,15 +5,21 @@
 #include "depthwise_backward.h"
 #include "depthwise_training.h"
 #include "gemm.h"
+#include "norm.h"
 #include "panels.h"
+#include "pointwise_training.h"
+#include "se_gate_backward.h"
 #include "squeeze_excite.h"
 
 namespace effops {
 
 template <class S>
 constexpr Kernels kernels_of(const char* isa) {
-  return Kernels{isa,        depthwise<S>,  panel_count<S>, panel_floats<S>,    pack_panels<S>,       gemm<S>,
-                 se_gate<S>, pixel_sums<S>, scale<S>,       depthwise_stats<S>, depthwise_backward<S>};
+  return Kernels{isa, depthwise<S>, panel_count<S>, panel_floats<S>, pack_panels<S>, gemm<S>, se_gate<S>, pixel_sums<S>,
+                 scale<S>,
+                 // training
+                 pointwise_stats<S>, pointwise_backward<S>, depthwise_stats<S>, depthwise_backward<S>, norm_stats<S>,
+                 norm<S>, norm_grad_sums<S>, norm_grad<S>, se_gate_backward_images<S>, se_gate_backward_weights<S>};
 }
 
 }  // namespace effops

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels.h"
 
@@ -34,6 +35,20 @@ struct Panels {
     extra = vectors % count;
   }
   int width(int64_t panel) const { return static_cast<int>(base + (panel < extra)); }
+  // Calls f with the width of a panel as a constant.
+  template <class F>
+  void with_width(int64_t panel, F&& f) const {
+    switch (width(panel)) {
+      case 1:
+        return f(std::integral_constant<int, 1>());
+      case 2:
+        return f(std::integral_constant<int, 2>());
+      case 3:
+        return f(std::integral_constant<int, 3>());
+      default:
+        if constexpr (kMaxVectors >= 4) f(std::integral_constant<int, 4>());
+    }
+  }
   // Vectors before this panel.
   int64_t before(int64_t panel) const { return panel * base + std::min(panel, extra); }
 

@@ -4,19 +4,12 @@
 
 #include "kernels.h"
 #include "operands.h"
+#include "packing.h"
 #include "parallel.h"
 #include "scratch.h"
 
 namespace effops {
 namespace {
-
-// The weight as a (k, n) matrix if it lies like one and reading it in place is as fast as a packed copy: rows whose
-// distance is a multiple of 2 KiB would fall on few sets of the cache.
-const float* row_major(const WeightView& w) {
-  const bool rows = w.dtype == DType::kFloat32 && w.stride_n == 1 && (w.c == 1 || w.stride_c == w.n) &&
-                    (w.kw == 1 || w.stride_kw == w.c * w.n) && (w.kh == 1 || w.stride_kh == w.kw * w.c * w.n);
-  return rows && w.n % 512 != 0 ? static_cast<const float*>(w.data) : nullptr;
-}
 
 // mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never
 // matters.
@@ -53,13 +46,7 @@ void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bia
   const Kernels& k = kernels();
   if (params.m == 0) return;
   const int64_t panels = k.panel_count(params.n);
-  float* packed = scratch<float>(Slot::kPanels, k.panel_floats(params.n, params.k, params.dtype));
-  const float* bias_floats = as_floats(bias, Slot::kBias);
-  params.weight = row_major(weight);
-  params.panels = packed;
-  parallel(threads, panels, params.weight ? 1 : params.k * params.n / panels, [&](int64_t begin, int64_t end) {
-    k.pack_panels(weight, bias_floats, params.dtype, params.weight != nullptr, packed, begin, end);
-  });
+  pack(params, weight, as_floats(bias, Slot::kBias), threads);
   // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut.
   // Else rows.
   const int64_t rows_a_thread = params.m / std::max<int64_t>(1, threads.count);

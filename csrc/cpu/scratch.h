@@ -5,9 +5,24 @@
 
 namespace effops {
 
-// A call may hold one buffer of each slot at a time. kRows belongs to the worker threads, the rest to the
+// A call may hold one buffer of each slot at a time. Those from kRows on belong to the worker threads, the rest to the
 // caller.
-enum class Slot { kPanels, kWeight, kBias, kReduceBias, kExpandWeight, kExpandBias, kSums, kRows, kOffsets, kCount };
+enum class Slot {
+  kPanels,
+  kWeight,
+  kBias,
+  kReduceBias,
+  kExpandWeight,
+  kExpandBias,
+  kSums,
+  kWeightSums,
+  kRows,
+  kOffsets,
+  kViewRows,
+  kPairRows,
+  kBlockSums,
+  kCount
+};
 
 // At least `bytes` bytes, 64-byte aligned, uninitialised; valid until this thread asks for the slot again.
 void* scratch_bytes(Slot slot, int64_t bytes);

@@ -11,9 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from effops.arch import Arch
 from effops.errors import ArgumentError
-from effops.nn.activation import activate
 from effops.nn.conv import conv2d
-from effops.nn.conv_bn_act import dense_conv_act
+from effops.nn.conv_bn_act import conv_bn_act, dense_conv_act
 from effops.nn.folding import FoldingModule
 from effops.ops.backends import backend as use_backend
 
@@ -23,8 +22,8 @@ from .pooling import GlobalPool
 class Network(FoldingModule):
     """A network built from a row of ``effops.arch``; make one with :func:`effops.create_model`.
 
-    In eval every convolution runs with its batch norm folded through ``effops.ops``; in training the modules
-    run as plain torch. The ``state_dict`` is the unfolded one, under timm's keys, in both.
+    In eval every convolution runs with its batch norm folded through ``effops.ops``; in training every block is a
+    chain of :func:`effops.ops.conv_bn_chain`. The ``state_dict`` is the unfolded one, under timm's keys, in both.
 
     Attributes:
         arch: the row it was built from.
@@ -128,7 +127,7 @@ class Network(FoldingModule):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """In training, keep only the stages' inputs and recompute the rest in the backward pass.
 
-        Batch norm then sees every batch twice, so that its running statistics move twice as fast.
+        Running statistics move once all the same: a recomputation leaves them alone.
         """
         self.grad_checkpointing = enable
 
@@ -153,8 +152,7 @@ class Network(FoldingModule):
         modules = self._modules
         folded = None if self.training else self._folded(conv_name, bn_name)
         if folded is None:
-            x = modules[conv_name](x)
-            return activate(x if bn_name is None else modules[bn_name](x), act)
+            return conv_bn_act(modules[conv_name], bn_name and modules[bn_name], x, act, memory=self.memory)
         return dense_conv_act(modules[conv_name], x, *folded, act=act)
 
     def _check_input(self, x: Tensor) -> None:

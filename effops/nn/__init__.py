@@ -4,6 +4,7 @@ from .blocks import DepthwiseSeparable, MBConv
 from .conv_bn_act import ConvBNAct, DepthwiseConvBNAct, PointwiseConvBNAct
 from .drop_path import DropPath
 from .squeeze_excite import SqueezeExcite
+from .training import convert_sync_batchnorm, set_memory
 
 __all__ = [
     "ConvBNAct",
@@ -13,4 +14,6 @@ __all__ = [
     "MBConv",
     "PointwiseConvBNAct",
     "SqueezeExcite",
+    "convert_sync_batchnorm",
+    "set_memory",
 ]

@@ -6,12 +6,14 @@ from torch import Tensor, nn
 
 from effops.ops import checks
 from effops.ops.functional import depthwise_conv_act, pointwise_conv_act
+from effops.ops.training import conv_bn_chain
 
 from .activation import activate
 from .conv import Padding, conv2d, op_padding
 from .drop_path import DropPath
 from .folding import Folded, FoldingModule
 from .squeeze_excite import SqueezeExcite
+from .training import is_plain, layer
 
 
 class _DepthwiseBlock(FoldingModule):
@@ -34,6 +36,24 @@ class _DepthwiseBlock(FoldingModule):
                 return None
             folded.append(weights)
         return folded
+
+    def _unfolded(self, x: Tensor, layers: tuple[tuple[str, str, str], ...]) -> Tensor:
+        """For training: one chain where the modules allow it, else module by module.
+
+        Args:
+            layers: names of convolution and batch norm, and the activation; squeeze-excite stands before the last.
+        """
+        modules = self._modules
+        gates = (None,) * (len(layers) - 1) + (modules["se"],)
+        chain = [layer(modules[conv], modules[bn], act, se) for (conv, bn, act), se in zip(layers, gates, strict=True)]
+        if all(chain) and (not self.has_residual or is_plain(modules["drop_path"], (DropPath,))):
+            scale = modules["drop_path"].sample_scale(x) if self.has_residual else None
+            return conv_bn_chain(x, chain, residual=self.has_residual, sample_scale=scale, memory=self.memory)
+        y = x
+        for (conv, bn, act), se in zip(layers, gates, strict=True):
+            y = y if se is None else se(y)
+            y = activate(modules[bn](modules[conv](y)), act)
+        return self.drop_path(y) + x if self.has_residual else y
 
     def _depthwise_project(
         self, x: Tensor, conv_dw: nn.Conv2d, depthwise: Folded, project: Folded, residual: Tensor | None
@@ -61,7 +81,7 @@ class DepthwiseSeparable(_DepthwiseBlock):
     """Depthwise convolution, optional squeeze-excite, linear projection; residual where the shapes allow it.
 
     In eval: one depthwise op (with the pooled mean when there is squeeze-excite), the gate, one pointwise op.
-    In training plain torch. Keys: ``conv_dw bn1 se conv_pw bn2``.
+    In training one chain. Keys: ``conv_dw bn1 se conv_pw bn2``.
 
     Args:
         se_channels: width of the squeeze-excite bottleneck, 0 for none.
@@ -103,9 +123,7 @@ class DepthwiseSeparable(_DepthwiseBlock):
     def forward(self, x: Tensor) -> Tensor:
         folded = None if self.training else self._fold_all((("conv_dw", "bn1"), ("conv_pw", "bn2")))
         if folded is None:
-            y = self.se(activate(self.bn1(self.conv_dw(x)), self.act))
-            y = self.bn2(self.conv_pw(y))
-            return self.drop_path(y) + x if self.has_residual else y
+            return self._unfolded(x, (("conv_dw", "bn1", self.act), ("conv_pw", "bn2", "identity")))
         return self._depthwise_project(x, self._modules["conv_dw"], *folded, x if self.has_residual else None)
 
 
@@ -114,7 +132,7 @@ class MBConv(_DepthwiseBlock):
 
     Sandler et al., arXiv 1801.04381, section 3.3; with squeeze-excite the MBConv of EfficientNet and
     MobileNetV3. In eval: pointwise op, depthwise op (with the pooled mean when there is squeeze-excite),
-    gate, pointwise op with gate and residual. In training plain torch. Keys: ``conv_pw bn1 conv_dw bn2 se
+    gate, pointwise op with gate and residual. In training one chain. Keys: ``conv_pw bn1 conv_dw bn2 se
     conv_pwl bn3``.
 
     Args:
@@ -164,10 +182,8 @@ class MBConv(_DepthwiseBlock):
         pairs = (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3"))
         folded = None if self.training else self._fold_all(pairs)
         if folded is None:
-            y = activate(self.bn1(self.conv_pw(x)), self.act)
-            y = self.se(activate(self.bn2(self.conv_dw(y)), self.act))
-            y = self.bn3(self.conv_pwl(y))
-            return self.drop_path(y) + x if self.has_residual else y
+            layers = (("conv_pw", "bn1", self.act), ("conv_dw", "bn2", self.act), ("conv_pwl", "bn3", "identity"))
+            return self._unfolded(x, layers)
         expand, depthwise, project = folded
         y = pointwise_conv_act(x, *expand, act=self.act)
         residual = x if self.has_residual else None

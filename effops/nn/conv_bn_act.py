@@ -6,16 +6,18 @@ from torch import Tensor, nn
 
 from effops.ops import checks
 from effops.ops.functional import conv_act, depthwise_conv_act, pointwise_conv_act
+from effops.ops.training import conv_bn_chain
 
 from .activation import activate
 from .conv import Padding, conv2d, op_padding
 from .folding import FoldingModule
+from .training import layer
 
 
 class ConvBNAct(FoldingModule):
     """Dense convolution, batch norm, activation: ``act(BN(conv(x)))``; the stem, and MobileNetV3's last 1 x 1.
 
-    In eval one op on folded weights; in training plain torch. Keys: ``conv``, ``bn1``.
+    In eval one op on folded weights; in training a chain of one. Keys: ``conv``, ``bn1``.
 
     Args:
         padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
@@ -43,14 +45,14 @@ class ConvBNAct(FoldingModule):
     def forward(self, x: Tensor) -> Tensor:
         folded = None if self.training else self._folded("conv", "bn1")
         if folded is None:
-            return activate(self.bn1(self.conv(x)), self.act)
+            return conv_bn_act(self.conv, self.bn1, x, self.act, memory=self.memory)
         return dense_conv_act(self.conv, x, *folded, act=self.act)
 
 
 class DepthwiseConvBNAct(FoldingModule):
     """Depthwise convolution, batch norm, activation: ``act(BN(dwconv(x)))``.
 
-    In eval one op on folded weights; in training plain torch. Keys: ``conv``, ``bn``.
+    In eval one op on folded weights; in training a chain of one. Keys: ``conv``, ``bn``.
 
     Args:
         padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
@@ -86,7 +88,7 @@ class DepthwiseConvBNAct(FoldingModule):
     def forward(self, x: Tensor) -> Tensor:
         folded = None if self.training else self._folded("conv", "bn")
         if folded is None:
-            return activate(self.bn(self.conv(x)), self.act)
+            return conv_bn_act(self.conv, self.bn, x, self.act, memory=self.memory)
         conv = self.conv
         return depthwise_conv_act(
             x, *folded, stride=conv.stride, padding=op_padding(conv), dilation=conv.dilation, act=self.act
@@ -96,7 +98,7 @@ class DepthwiseConvBNAct(FoldingModule):
 class PointwiseConvBNAct(FoldingModule):
     """1 x 1 convolution, batch norm, activation: ``act(BN(W x))``.
 
-    In eval one op on folded weights; in training plain torch. Keys: ``conv``, ``bn``.
+    In eval one op on folded weights; in training a chain of one. Keys: ``conv``, ``bn``.
 
     Args:
         act: identity, relu, relu6, silu, hardswish or gelu.
@@ -120,7 +122,7 @@ class PointwiseConvBNAct(FoldingModule):
     def forward(self, x: Tensor) -> Tensor:
         folded = None if self.training else self._folded("conv", "bn")
         if folded is None:
-            return activate(self.bn(self.conv(x)), self.act)
+            return conv_bn_act(self.conv, self.bn, x, self.act, memory=self.memory)
         return pointwise_conv_act(x, *folded, act=self.act)
 
 
@@ -129,3 +131,12 @@ def dense_conv_act(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | No
     if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
         return pointwise_conv_act(x, weight, bias, act=act)
     return conv_act(x, weight, bias, stride=conv.stride, padding=op_padding(conv), dilation=conv.dilation, act=act)
+
+
+def conv_bn_act(conv: nn.Module, bn: nn.Module | None, x: Tensor, act: str, *, memory: str = "default") -> Tensor:
+    """``act(bn(conv(x)))`` unfolded, for training: one chain where these modules allow it, else module by module."""
+    only = layer(conv, bn, act)
+    if only is not None:
+        return conv_bn_chain(x, [only], memory=memory)
+    x = conv(x)
+    return activate(x if bn is None else bn(x), act)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from effops.errors import ArgumentError
@@ -20,11 +21,16 @@ class DropPath(nn.Module):
             raise ArgumentError(f"drop path rate must be in [0, 1); got {rate}")
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def sample_scale(self, x: Tensor) -> Tensor | None:
+        """The factor of every sample, (N,) float32: 0 or 1 / (1 - rate). None where nothing is dropped."""
         if not self.training or self.rate == 0:
-            return x
+            return None
         keep = 1 - self.rate
-        return x * x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep).div_(keep)
+        return x.new_empty(x.shape[0], dtype=torch.float32).bernoulli_(keep).div_(keep)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.sample_scale(x)
+        return x if scale is None else x * scale.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"

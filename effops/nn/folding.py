@@ -164,7 +164,13 @@ def _stamp(w: Tensor, c: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: 
 
 
 class FoldingModule(nn.Module):
-    """Base of modules that fold in eval. In training they are plain torch, parameter by parameter."""
+    """Base of modules that fold their batch norms in eval, and run as a chain of raw convolutions in training.
+
+    Attributes:
+        memory: what is kept for the backward pass; see :func:`effops.nn.set_memory`.
+    """
+
+    memory: str = "default"
 
     def __init__(self) -> None:
         super().__init__()

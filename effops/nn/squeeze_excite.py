@@ -34,14 +34,14 @@ class SqueezeExcite(nn.Module):
         self.conv_expand = nn.Conv2d(reduced_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or not self.is_plain():
+        if not self.is_plain():
             pooled = activate(self.conv_reduce(x.mean((2, 3), keepdim=True)), self.act)
             return x * _GATES[self.gate](self.conv_expand(pooled))
-        return squeeze_excite(x, *self._weights(), act=self.act, gate=self.gate)
+        return squeeze_excite(x, *self.weights(), act=self.act, gate=self.gate)
 
     def gate_of(self, pooled: Tensor) -> Tensor:
         """The gate alone, (N, C) float32, for a mean (N, C) that came with the pass before."""
-        return se_gate(pooled, *self._weights(), act=self.act, gate=self.gate)
+        return se_gate(pooled, *self.weights(), act=self.act, gate=self.gate)
 
     def is_plain(self) -> bool:
         """Both convolutions are torch's own and without hooks, which the fused op would pass by."""
@@ -50,6 +50,7 @@ class SqueezeExcite(nn.Module):
             for conv in self._modules.values()
         )
 
-    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    def weights(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """(reduce weight, reduce bias, expand weight, expand bias), as the ops take them."""
         reduce, expand = self._modules["conv_reduce"]._parameters, self._modules["conv_expand"]._parameters
         return reduce["weight"], reduce["bias"], expand["weight"], expand["bias"]

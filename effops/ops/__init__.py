@@ -8,10 +8,17 @@ from .functional import (
     se_gate,
     squeeze_excite,
 )
+from .training import BatchNorm, Layer, SqueezeExcite, batch_norm_act, conv_bn_chain, depthwise_conv_bn_act
 
 __all__ = [
+    "BatchNorm",
+    "Layer",
+    "SqueezeExcite",
+    "batch_norm_act",
     "conv_act",
+    "conv_bn_chain",
     "depthwise_conv_act",
+    "depthwise_conv_bn_act",
     "kernel_layout",
     "pointwise_conv_act",
     "se_gate",

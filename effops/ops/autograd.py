@@ -1,4 +1,4 @@
-"""Gradients by decomposition: the forward runs a kernel, the backward differentiates the op's reference."""
+"""Gradients of the folded ops: the forward runs a kernel, the backward runs kernels, too."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 from .spec import Op, Outputs
 
 
-class ByReference(torch.autograd.Function):
-    """Forward by the op's kernel, backward through its reference, recomputed from the saved inputs.
+class FoldedOp(torch.autograd.Function):
+    """Forward by the op's kernel, backward by the functions of :mod:`effops.ops.backward`, from the saved inputs.
 
-    An ``autograd.Function`` around the op, not an Autograd kernel inside it, so that inference pays nothing.
+    A gradient that is to be differentiated again goes through the op's reference instead. An ``autograd.Function``
+    around the op, not an Autograd kernel inside it, so that inference pays nothing.
     """
 
     @staticmethod
@@ -25,24 +26,21 @@ class ByReference(torch.autograd.Function):
         return op.overload(*args)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
-        # Double backward: create_graph runs this with gradients enabled and needs the graph to reach the inputs.
-        create_graph = torch.is_grad_enabled()
-        args, wanted = [], []
-        for position, is_tensor in enumerate(ctx.is_tensor):
-            if not is_tensor:
-                args.append(ctx.constants[position])
-                continue
-            tensor = next(saved)
-            needs = ctx.needs_input_grad[position + 1]
-            if not create_graph:
-                tensor = tensor.detach().requires_grad_(needs)
-            args.append(tensor)
-            if needs:
-                wanted.append(tensor)
-        with torch.enable_grad():
-            outputs = ctx.op.reference(*args)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=create_graph))
-        return (None, *(next(found) if needs else None for needs in ctx.needs_input_grad[1:]))
+        pairs = zip(ctx.is_tensor, ctx.constants, strict=True)
+        args = [next(saved) if is_tensor else constant for is_tensor, constant in pairs]
+        needs = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return (None, *_differentiable(ctx.op, args, needs, grads))
+        return (None, *ctx.op.backward(needs, grads, *args))
+
+
+def _differentiable(op: Op, args: list, needs: tuple[bool, ...], grads: tuple[Tensor, ...]) -> list[Tensor | None]:
+    """Gradients with a graph of their own: those of the reference."""
+    wanted = [arg for arg, need in zip(args, needs, strict=True) if need]
+    with torch.enable_grad():
+        outputs = op.reference(*args)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
+    return [next(found) if need else None for need in needs]

@@ -6,16 +6,21 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, BackendError
-from . import extension
+from . import extension, reference_chain
 from . import register as _register  # noqa: F401 - the ops must exist before the first call
-from .autograd import ByReference
+from .autograd import FoldedOp
+from .chain import Chain
 from .spec import Op, Outputs
 from .table import OPS
+from .train import TrainChain
+
+ChainOutputs = tuple[Outputs, list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Backend:
         missing: why it cannot run anything in this process, or None.
         refuses: why it cannot run this call, or None.
         run: runs the call.
+        run_chain: runs a chain in training; returns its outputs and the statistics of its units.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Backend:
     missing: str | None
     refuses: Callable[[Op, tuple], str | None]
     run: Callable[[Op, tuple], Outputs]
+    run_chain: Callable[[Chain, tuple], ChainOutputs]
 
 
 def _needs_grad(args: tuple) -> bool:
@@ -43,8 +50,14 @@ def _needs_grad(args: tuple) -> bool:
 
 def _run_kernel(op: Op, args: tuple) -> Outputs:
     if _needs_grad(args):
-        return ByReference.apply(op, *args)
+        return FoldedOp.apply(op, *args)
     return op.overload(*args)
+
+
+def _run_kernel_chain(chain: Chain, args: tuple) -> ChainOutputs:
+    found = TrainChain.apply(chain, *args)
+    outputs = 2 if chain.pool else 1
+    return found[:2] if chain.pool else found[0], list(found[outputs:])
 
 
 _CPU_DTYPES = (torch.float32, torch.bfloat16)
@@ -60,8 +73,15 @@ def _cpu_refuses(op: Op, args: tuple) -> str | None:
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("cpu", ("cpu",), extension.load_error, _cpu_refuses, _run_kernel),
-        Backend("reference", (), None, lambda op, args: None, lambda op, args: op.reference(*args)),
+        Backend("cpu", ("cpu",), extension.load_error, _cpu_refuses, _run_kernel, _run_kernel_chain),
+        Backend(
+            "reference",
+            (),
+            None,
+            lambda op, args: None,
+            lambda op, args: op.reference(*args),
+            lambda chain, args: reference_chain.run(chain, *args),
+        ),
     )
 }
 
@@ -75,7 +95,7 @@ def _known(name: str, source: str) -> str:
 # Process-wide, like torch.backends: torch.compile can guard on a module's global, not on a ContextVar. A wrong name in
 # the environment is told at the first call: importing effops never fails.
 _forced: str | None = os.environ.get("EFFOPS_BACKEND") or None
-_interceptor: Callable[[Op, tuple], object] | None = None
+_interceptor: Callable[[tuple[Op, ...], tuple], object] | None = None
 
 
 @contextmanager
@@ -109,20 +129,23 @@ def why_not(backend: Backend, op: Op, args: tuple) -> str | None:
     return backend.missing or backend.refuses(op, args)
 
 
-def choose(op: Op, args: tuple) -> Backend:
-    """The forced backend if one is forced (BackendError when it cannot), else the first that can."""
+def choose(rows: tuple[Op, ...], args: tuple) -> Backend:
+    """The forced backend if one is forced (BackendError when it cannot), else the first that can run all these rows."""
     if _forced is not None:
         chosen = BACKENDS[_known(_forced, "EFFOPS_BACKEND")]
-        if reason := why_not(chosen, op, args):
-            raise BackendError(
-                f"backend {_forced!r} was asked for and cannot run {op.name}: {reason}. "
-                "Leave the choice to effops by not asking for a backend"
-            )
+        for op in rows:
+            if reason := why_not(chosen, op, args):
+                raise BackendError(
+                    f"backend {_forced!r} was asked for and cannot run {op.name}: {reason}. "
+                    "Leave the choice to effops by not asking for a backend"
+                )
         return chosen
     # The conditions of why_not, less those that the table already answers: this runs before every call.
-    for name in op.backends.get(args[0].device.type, ()):
+    device = args[0].device.type
+    for name in rows[0].backends.get(device, ()):
         candidate = BACKENDS[name]
-        if candidate.missing is None and candidate.refuses(op, args) is None:
+        serves_all = len(rows) == 1 or all(name in op.backends.get(device, ()) for op in rows)
+        if candidate.missing is None and candidate.refuses(rows[0], args) is None and serves_all:
             return candidate
     return BACKENDS["reference"]
 
@@ -130,14 +153,31 @@ def choose(op: Op, args: tuple) -> Backend:
 def run(op: Op, args: tuple) -> Outputs:
     """Run an op on checked schema arguments."""
     if _interceptor is not None:
-        return _interceptor(op, args)
-    return choose(op, args).run(op, args)
+        return _interceptor((op,), args)
+    return _without_autocast(choose((op,), args).run, op, args)
 
 
-def intercept(function: Callable, *args: object, **kwargs: object) -> tuple[Op, tuple]:
-    """Call a public op and hand back what it was about to run instead of running it."""
+def run_chain(chain: Chain, args: tuple) -> ChainOutputs:
+    """Run a chain in training on (x, sample_scale, tensors of its units): its outputs and its units' statistics."""
+    rows = tuple(OPS[name] for name in chain.rows())
+    if _interceptor is not None:
+        return _interceptor(rows, args), []
+    return _without_autocast(choose(rows, args).run_chain, chain, args)
+
+
+def _without_autocast(function: Callable, what: Op | Chain, args: tuple) -> Any:
+    """The public functions have cast what autocast casts; inside, float32 is meant to stay float32."""
+    device = args[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return function(what, args)
+    with torch.autocast(device, enabled=False):
+        return function(what, args)
+
+
+def intercept(function: Callable, *args: object, **kwargs: object) -> tuple[tuple[Op, ...], tuple]:
+    """Call a public op and hand back the rows and arguments it was about to run instead of running it."""
     global _interceptor
-    _interceptor = lambda op, schema_args: (op, schema_args)  # noqa: E731
+    _interceptor = lambda rows, schema_args: (rows, schema_args)  # noqa: E731
     try:
         return function(*args, **kwargs)
     finally:
@@ -157,19 +197,22 @@ class Explanation:
         return "\n".join(lines + [f"  {name}: {reason}" for name, reason in self.reasons.items()])
 
 
-def explain(op: Op, args: tuple) -> Explanation:
+def explain(name: str, rows: tuple[Op, ...], args: tuple) -> Explanation:
     """What would run this call, without running it."""
-    reasons = {name: why_not(candidate, op, args) for name, candidate in BACKENDS.items()}
-    chosen = choose(op, args).name
+    reasons = {
+        key: next((reason for op in rows if (reason := why_not(candidate, op, args))), None)
+        for key, candidate in BACKENDS.items()
+    }
+    chosen = choose(rows, args).name
     texts = {}
-    for name, reason in reasons.items():
+    for key, reason in reasons.items():
         if reason is not None:
-            texts[name] = reason
-        elif name == chosen:
-            texts[name] = "asked for" if name == _forced else "chosen: the first that can run the call"
+            texts[key] = reason
+        elif key == chosen:
+            texts[key] = "asked for" if key == _forced else "chosen: the first that can run the call"
         else:
-            texts[name] = "could run it"
-    return Explanation(op.name, chosen, texts)
+            texts[key] = "could run it"
+    return Explanation(name, chosen, texts)
 
 
 @dataclass(frozen=True)

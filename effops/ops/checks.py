@@ -18,7 +18,8 @@ _ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
 _GATE_CODES = {name: code for code, name in enumerate(GATES)}
 
 
-def _shape(tensor: Tensor) -> str:
+def text_of(tensor: Tensor) -> str:
+    """A tensor's shape for a message."""
     return str(tuple(tensor.shape))
 
 
@@ -39,7 +40,8 @@ def gate_code(gate: str) -> int:
     return _code(_GATE_CODES, "gate", gate)
 
 
-def _pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+def as_pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    """(height, width) of an int or a pair."""
     pair = (value, value) if isinstance(value, int) else value
     if not (
         isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], int) and isinstance(pair[1], int)
@@ -50,12 +52,13 @@ def _pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, i
     return pair[0], pair[1]
 
 
-def _padding(value: int | str | Sequence[int]) -> tuple[int, int]:
+def as_padding(value: int | str | Sequence[int]) -> tuple[int, int]:
+    """Zeros on each side, (height, width), or SAME for both."""
     if isinstance(value, str):
         if value != "same":
             raise ArgumentError(f"padding must be an int, a pair of ints or 'same' (TensorFlow's SAME); got {value!r}")
         return SAME, SAME
-    return _pair("padding", value, 0)
+    return as_pair("padding", value, 0)
 
 
 def image(x: Tensor, argument: str = "x") -> None:
@@ -64,13 +67,14 @@ def image(x: Tensor, argument: str = "x") -> None:
         raise ArgumentError(f"{argument} must be a torch.Tensor; got {type(x).__name__}")
     if x.dim() != 4:
         raise ArgumentError(
-            f"{argument} must have 4 dimensions (N, C, H, W); got shape {_shape(x)}. "
+            f"{argument} must have 4 dimensions (N, C, H, W); got shape {text_of(x)}. "
             "A single image needs a batch dimension: x.unsqueeze(0)"
         )
-    _floating(x, argument)
+    floating(x, argument)
 
 
-def _floating(x: Tensor, argument: str) -> None:
+def floating(x: Tensor, argument: str) -> None:
+    """Require a floating dtype."""
     if not x.is_floating_point():
         raise ArgumentError(
             f"{argument} must be float32, float16, bfloat16 or float64; got {x.dtype}. "
@@ -78,7 +82,7 @@ def _floating(x: Tensor, argument: str) -> None:
         )
 
 
-def _beside(tensor: Tensor, argument: str, x: Tensor, dtypes: tuple[torch.dtype, ...], owner: str = "x") -> None:
+def beside(tensor: Tensor, argument: str, x: Tensor, dtypes: tuple[torch.dtype, ...], owner: str = "x") -> None:
     """Require a tensor on x's device with one of these dtypes."""
     if not isinstance(tensor, Tensor):
         raise ArgumentError(f"{argument} must be a torch.Tensor; got {type(tensor).__name__}")
@@ -94,18 +98,18 @@ def _beside(tensor: Tensor, argument: str, x: Tensor, dtypes: tuple[torch.dtype,
         )
 
 
-def _vector(bias: Tensor | None, argument: str, size: int, x: Tensor) -> None:
+def vector(bias: Tensor | None, argument: str, size: int, x: Tensor) -> None:
     """A bias may stay in float32 beside low-precision activations: it is added to the float32 accumulator."""
     if bias is None:
         return
-    _beside(
+    beside(
         bias,
         argument,
         x,
         (x.dtype,) if x.dtype in (torch.float32, torch.float64) else (x.dtype, torch.float32),
     )
     if bias.dim() != 1 or bias.shape[0] != size:
-        raise ArgumentError(f"{argument} must have shape ({size},), one value an output channel; got {_shape(bias)}")
+        raise ArgumentError(f"{argument} must have shape ({size},), one value an output channel; got {text_of(bias)}")
 
 
 def conv(
@@ -121,14 +125,25 @@ def conv(
 ) -> tuple:
     """Arguments of conv_act and depthwise_conv_act."""
     image(x)
-    _beside(weight, "weight", x, (x.dtype,))
+    beside(weight, "weight", x, (x.dtype,))
     _, channels, *sizes = x.shape
     filters = weight.shape
     if len(filters) != 4 or filters[1] != (1 if depthwise else channels) or (depthwise and filters[0] != channels):
         expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
-        raise ArgumentError(f"weight must have shape {expected} for x with {channels} channels; got {_shape(weight)}")
-    _vector(bias, "bias", filters[0], x)
-    stride, dilation, padding = _pair("stride", stride, 1), _pair("dilation", dilation, 1), _padding(padding)
+        raise ArgumentError(f"weight must have shape {expected} for x with {channels} channels; got {text_of(weight)}")
+    vector(bias, "bias", filters[0], x)
+    return (x, weight, bias, *geometry(sizes, filters, stride, padding, dilation), activation_code(act))
+
+
+def geometry(
+    sizes: Sequence[int],
+    filters: Sequence[int],
+    stride: int | Sequence[int],
+    padding: int | str | Sequence[int],
+    dilation: int | Sequence[int],
+) -> tuple[int, int, int, int, int, int]:
+    """Stride, padding and dilation as the schemas have them, for an image of (height, width) and a weight's shape."""
+    stride, dilation, padding = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1), as_padding(padding)
     for axis, size in enumerate(sizes):
         reach = dilation[axis] * (filters[2 + axis] - 1) + 1
         zeros = 2 * padding[axis] if padding[axis] != SAME else reach
@@ -137,7 +152,7 @@ def conv(
                 f"the output would be empty: x has {('height', 'width')[axis]} {size}, the kernel reaches over {reach} "
                 f"and padding adds {2 * max(padding[axis], 0)}. Give a larger input or more padding"
             )
-    return (x, weight, bias, *stride, *padding, *dilation, activation_code(act))
+    return (*stride, *padding, *dilation)
 
 
 def pointwise(
@@ -145,21 +160,21 @@ def pointwise(
 ) -> tuple:
     """Arguments of pointwise_conv_act."""
     image(x)
-    _beside(weight, "weight", x, (x.dtype,))
+    beside(weight, "weight", x, (x.dtype,))
     channels = x.shape[1]
-    _matrix(weight, "weight", "out_channels", channels)
-    _vector(bias, "bias", weight.shape[0], x)
+    matrix(weight, "weight", "out_channels", channels)
+    vector(bias, "bias", weight.shape[0], x)
     if gate is not None:
         _pooled(gate, "gate", x)
     if residual is not None:
-        _beside(residual, "residual", x, (x.dtype,))
+        beside(residual, "residual", x, (x.dtype,))
         expected = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
         if residual.shape != expected:
-            raise ArgumentError(f"residual must have the output's shape {tuple(expected)}; got {_shape(residual)}")
+            raise ArgumentError(f"residual must have the output's shape {tuple(expected)}; got {text_of(residual)}")
     return x, weight, bias, gate, residual, activation_code(act)
 
 
-def _matrix(weight: Tensor, argument: str, rows: int | str, columns: int | str) -> None:
+def matrix(weight: Tensor, argument: str, rows: int | str, columns: int | str) -> None:
     """Require a (rows, columns) or (rows, columns, 1, 1) weight; a name stands for any number."""
     dims = weight.dim()
     good = dims == 2 or (dims == 4 and weight.shape[2] == 1 and weight.shape[3] == 1)
@@ -167,18 +182,18 @@ def _matrix(weight: Tensor, argument: str, rows: int | str, columns: int | str) 
         good = good and (isinstance(expected, str) or weight.shape[axis] == expected)
     if not good:
         raise ArgumentError(
-            f"{argument} must have shape ({rows}, {columns}) or ({rows}, {columns}, 1, 1); got {_shape(weight)}"
+            f"{argument} must have shape ({rows}, {columns}) or ({rows}, {columns}, 1, 1); got {text_of(weight)}"
         )
 
 
 def _pooled(pooled: Tensor, argument: str, x: Tensor) -> None:
     """Require one accumulated value an image and channel of x."""
-    _beside(pooled, argument, x, (torch.float64 if x.dtype == torch.float64 else torch.float32,))
+    beside(pooled, argument, x, (torch.float64 if x.dtype == torch.float64 else torch.float32,))
     if pooled.shape != x.shape[:2]:
-        raise ArgumentError(f"{argument} must have shape (N, C) = {tuple(x.shape[:2])}; got {_shape(pooled)}")
+        raise ArgumentError(f"{argument} must have shape (N, C) = {tuple(x.shape[:2])}; got {text_of(pooled)}")
 
 
-def _se_weights(
+def se_weights(
     owner: Tensor,
     name: str,
     channels: int,
@@ -187,18 +202,19 @@ def _se_weights(
     expand_weight: Tensor,
     expand_bias: Tensor | None,
 ) -> None:
+    """Require the four tensors of a squeeze-excite for this many channels."""
     dtypes = (torch.float64,) if owner.dtype == torch.float64 else (torch.float32, torch.bfloat16, torch.float16)
     for argument, tensor in (("reduce_weight", reduce_weight), ("expand_weight", expand_weight)):
-        _beside(tensor, argument, owner, dtypes, name)
-    _matrix(reduce_weight, "reduce_weight", "reduced", channels)
-    _matrix(expand_weight, "expand_weight", channels, reduce_weight.shape[0])
+        beside(tensor, argument, owner, dtypes, name)
+    matrix(reduce_weight, "reduce_weight", "reduced", channels)
+    matrix(expand_weight, "expand_weight", channels, reduce_weight.shape[0])
     sizes = (("reduce_bias", reduce_bias, reduce_weight.shape[0]), ("expand_bias", expand_bias, channels))
     for argument, tensor, size in sizes:
         if tensor is None:
             continue
-        _beside(tensor, argument, owner, dtypes, name)
+        beside(tensor, argument, owner, dtypes, name)
         if tensor.dim() != 1 or tensor.shape[0] != size:
-            raise ArgumentError(f"{argument} must have shape ({size},); got {_shape(tensor)}")
+            raise ArgumentError(f"{argument} must have shape ({size},); got {text_of(tensor)}")
 
 
 def se_gate(
@@ -212,13 +228,13 @@ def se_gate(
 ) -> tuple:
     """Arguments of se_gate."""
     if not isinstance(pooled, Tensor) or pooled.dim() != 2:
-        got = _shape(pooled) if isinstance(pooled, Tensor) else type(pooled).__name__
+        got = text_of(pooled) if isinstance(pooled, Tensor) else type(pooled).__name__
         raise ArgumentError(f"pooled must be a tensor of shape (N, C), the spatial mean of an image; got {got}")
     if pooled.dtype not in (torch.float32, torch.float64):
         raise ArgumentError(
             f"pooled must be float32 (squeeze-excite is computed in float32); got {pooled.dtype}. Use pooled.float()"
         )
-    _se_weights(pooled, "pooled", pooled.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
+    se_weights(pooled, "pooled", pooled.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
     return (
         pooled,
         reduce_weight,
@@ -245,7 +261,7 @@ def squeeze_excite(
     if pooled is not None:
         _pooled(pooled, "pooled", x)
     elif x.shape[2] == 0 or x.shape[3] == 0:
-        raise ArgumentError(f"x must have at least one pixel to take a mean over; got shape {_shape(x)}")
-    _se_weights(x, "x", x.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
+        raise ArgumentError(f"x must have at least one pixel to take a mean over; got shape {text_of(x)}")
+    se_weights(x, "x", x.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
     codes = activation_code(act), gate_code(gate)
     return (x, reduce_weight, reduce_bias, expand_weight, expand_bias, pooled, *codes)

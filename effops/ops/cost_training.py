@@ -41,12 +41,18 @@ def _backward(weight: int) -> Callable[[tuple, tuple], int]:
     return lambda args, outputs: _pixels(args[0]) * args[weight].numel() * (args[-2] + args[-1])
 
 
+def _gate_mlp(args: tuple, outputs: tuple) -> int:
+    """The hidden layer again, and two products for each of the two layers."""
+    return args[2].shape[0] * (3 * args[3].numel() + 2 * args[5].numel())
+
+
 batch_norm_stats = _cost("batch_norm_stats", _none)
 batch_norm_apply = _cost("batch_norm_apply", _none)
 batch_norm_pool = _cost("batch_norm_pool", _none)
 batch_norm_apply_pool = _cost("batch_norm_apply_pool", _none)
 batch_norm_grad_sums = _cost("batch_norm_grad_sums", _none)
 batch_norm_grad_apply = _cost("batch_norm_grad_apply", _none)
+se_gate_backward = _cost("se_gate_backward", _gate_mlp)
 pointwise_conv_stats = _cost("pointwise_conv_stats", _forward(weight=3))
 depthwise_conv_stats = _cost("depthwise_conv_stats", _forward(weight=2))
 pointwise_conv_backward = _cost("pointwise_conv_backward", _backward(weight=10))

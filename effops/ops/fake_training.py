@@ -42,6 +42,22 @@ def batch_norm_grad_apply(
     return _same_image(grad)
 
 
+def se_gate_backward(
+    grad: Tensor,
+    gated: Tensor,
+    pooled: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    act: int,
+    gate: int,
+) -> tuple[Tensor, ...]:
+    reduced, channels = reduce_weight.shape[0], expand_weight.shape[0]
+    sizes = (pooled.shape, reduce_weight.shape, (reduced,), expand_weight.shape, (channels,))
+    return tuple(accumulated(pooled, *size) for size in sizes)
+
+
 def pointwise_conv_stats(
     x: Tensor, affine: Tensor | None, gate: Tensor | None, weight: Tensor, act: int
 ) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,24 @@ forms (batch norm already inside weight and bias); gradients flow through the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
 from . import backends, checks
-from .backends import Explanation
-from .spec import Op
 from .table import OPS
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Images and weights as torch's autocast wants them; means, gates and squeeze-excite stay in float32."""
+    device = tensors[0].device.type if isinstance(tensors[0], Tensor) else "cpu"
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    low = torch.get_autocast_dtype(device)
+    casts = (torch.float32, torch.float16, torch.bfloat16)
+    return tuple(t.to(low) if isinstance(t, Tensor) and t.dtype in casts else t for t in tensors)
 
 
 def conv_act(
@@ -45,6 +54,7 @@ def conv_act(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    x, weight = autocast(x, weight)
     args = checks.conv(x, weight, bias, stride, padding, dilation, act, depthwise=False)
     return backends.run(OPS["conv_act"], args)
 
@@ -78,6 +88,7 @@ def depthwise_conv_act(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    x, weight = autocast(x, weight)
     args = checks.conv(x, weight, bias, stride, padding, dilation, act, depthwise=True)
     return backends.run(OPS["depthwise_conv_act_pool" if pool else "depthwise_conv_act"], args)
 
@@ -108,6 +119,7 @@ def pointwise_conv_act(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    x, weight, residual = autocast(x, weight, residual)
     return backends.run(OPS["pointwise_conv_act"], checks.pointwise(x, weight, bias, gate, residual, act))
 
 
@@ -171,6 +183,7 @@ def squeeze_excite(
         ArgumentError: a shape, dtype, device or value does not fit.
         BackendError: a backend was asked for that cannot run the call.
     """
+    (x,) = autocast(x)
     args = checks.squeeze_excite(x, reduce_weight, reduce_bias, expand_weight, expand_bias, pooled, act, gate)
     return backends.run(OPS["squeeze_excite"], args)
 
@@ -191,33 +204,9 @@ def kernel_layout(weight: Tensor) -> Tensor:
     return weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
-_FUNCTIONS = {
-    function.__name__: function
-    for function in (conv_act, depthwise_conv_act, pointwise_conv_act, se_gate, squeeze_excite)
-}
-
-
-def prepared(op: str | Callable, *args: object, **kwargs: object) -> tuple[Op, tuple]:
-    """The table row and the checked schema arguments of a call, without running it."""
-    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    if name not in _FUNCTIONS:
-        raise ArgumentError(f"op must be one of {', '.join(_FUNCTIONS)}; got {name!r}")
-    return backends.intercept(_FUNCTIONS[name], *args, **kwargs)
-
-
-def explain(op: str | Callable, *args: object, **kwargs: object) -> Explanation:
-    """What would run this call, and for every backend why or why not. Nothing is run.
-
-    Args:
-        op: a function of ``effops.ops`` or its name; the rest are that function's arguments.
-    """
-    return backends.explain(*prepared(op, *args, **kwargs))
-
-
 __all__ = [
     "conv_act",
     "depthwise_conv_act",
-    "explain",
     "kernel_layout",
     "pointwise_conv_act",
     "se_gate",

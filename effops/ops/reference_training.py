@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .reference import accumulation_dtype, activation, as_matrix, channels_last, conv
 from .shape import pad_before_after
-from .spec import ACTIVATIONS
+from .spec import ACTIVATIONS, GATES
 
 
 def _silu_grad(z: Tensor) -> Tensor:
@@ -56,6 +56,17 @@ _GRADS = {
 def activation_grad(z: Tensor, act: int) -> Tensor:
     """The derivative of the activation with this code at z."""
     return _GRADS[ACTIVATIONS[act]](z)
+
+
+_GATE_GRADS = {
+    "sigmoid": lambda y: y * (1 - y),
+    "hardsigmoid": lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6,
+}
+
+
+def gate_grad(y: Tensor, gate: int) -> Tensor:
+    """The derivative of the gate with this code where its value is y."""
+    return _GATE_GRADS[GATES[gate]](y)
 
 
 def _rows(vectors: Tensor) -> tuple[Tensor, ...]:
@@ -143,6 +154,31 @@ def batch_norm_grad_apply(
     return _stored(_input_grad(grad, u, coef, gate, pool_grad, act), grad)
 
 
+def se_gate_backward(
+    grad: Tensor,
+    gated: Tensor,
+    pooled: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    act: int,
+    gate: int,
+) -> tuple[Tensor, ...]:
+    dtype = accumulation_dtype(pooled)
+    reduce, expand = as_matrix(reduce_weight).to(dtype), as_matrix(expand_weight).to(dtype)
+    hidden = F.linear(pooled, reduce, None if reduce_bias is None else reduce_bias.to(dtype))
+    d_logits = grad * gate_grad(gated, gate)
+    d_hidden = (d_logits @ expand) * activation_grad(hidden, act)
+    return (
+        d_hidden @ reduce,
+        (d_hidden.T @ pooled).view(reduce_weight.shape),
+        d_hidden.sum(0),
+        (d_logits.T @ activation(hidden, act)).view(expand_weight.shape),
+        d_logits.sum(0),
+    )
+
+
 def pointwise_conv_stats(
     x: Tensor, affine: Tensor | None, gate: Tensor | None, weight: Tensor, act: int
 ) -> tuple[Tensor, Tensor]:
@@ -190,13 +226,17 @@ def _conv_backward(
     dx, dweight, _ = torch.ops.aten.convolution_backward(
         du, view, _widened(weight), None, stride, (0, 0), dilation, False, (0, 0), groups, (*needs, False)
     )
-    none = du.new_empty(0)
-    sums = none
+    # Three empty tensors, not one three times: outputs of an op must not share memory.
+    sums = du.new_empty(0)
     if needs[0]:
         dx = _stored(dx[:, :, top : top + height, left : left + width], x)
         if affine is not None or gate is not None:
             sums = batch_norm_grad_sums(dx, x, affine, act)
-    return dx if needs[0] else x.new_empty(0), dweight.contiguous() if needs[1] else none, sums
+    return (
+        dx if needs[0] else x.new_empty(0),
+        dweight.contiguous().flatten().view(weight.shape) if needs[1] else du.new_empty(0),
+        sums,
+    )
 
 
 def pointwise_conv_backward(

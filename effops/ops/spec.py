@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 # The position in the tuple is the code in the op schemas and in csrc/core/activation.h.
 ACTIVATIONS = ("identity", "relu", "relu6", "silu", "hardswish", "gelu")
@@ -44,6 +45,7 @@ class Op:
         fake: shapes, dtypes and strides of the outputs, with the schema's arguments.
         cost: the least work of a call, with the schema's arguments.
         backends: kernel backends that serve it, by device type; the reference serves every device.
+        backward: gradients by kernels: see :mod:`effops.ops.backward`. None for a row that is itself part of one.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Op:
     fake: Callable[..., Outputs]
     cost: Callable[..., Cost]
     backends: dict[str, tuple[str, ...]]
+    backward: Callable[..., tuple[Tensor | None, ...]] | None = None
 
     @cached_property
     def overload(self) -> Any:

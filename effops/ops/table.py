@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import cost, cost_training, fake, fake_training, reference, reference_training
+from . import backward, cost, cost_training, fake, fake_training, reference, reference_training
 from .spec import Op
 
 _GEOMETRY = "int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w"
@@ -38,11 +38,11 @@ def _op(
         fake=getattr(fakes, name),
         cost=getattr(costs, name),
         backends=backends,
+        backward=getattr(backward, name, None),
     )
 
 
 _CPU = {"cpu": ("cpu",)}
-_NO_KERNEL: dict[str, tuple[str, ...]] = {}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -88,49 +88,57 @@ OPS: dict[str, Op] = {
             "batch_norm_stats",
             "(Tensor x) -> Tensor",
             "mean and biased variance of every channel",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_apply",
             "(Tensor x, Tensor affine, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "view(x) + residual",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_pool",
             "(Tensor x, Tensor affine, int act) -> Tensor",
             "spatial mean of view(x) in float32",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_apply_pool",
             "(Tensor x, Tensor affine, int act) -> (Tensor, Tensor)",
             "view(x) and its spatial mean in float32",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_grad_sums",
             "(Tensor grad, Tensor x, Tensor? affine, int act) -> Tensor",
             "sums over pixels of (g act, g act', act', g act' (x - mean), act' (x - mean))",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_grad_apply",
             "(Tensor grad, Tensor? u, Tensor? coef, Tensor? gate, Tensor? pool_grad, int act) -> Tensor",
             "du = scale (g gate + pool_grad) act' + slope (u - mean) + offset",
-            _NO_KERNEL,
+            _CPU,
+            _TRAINING,
+        ),
+        _op(
+            "se_gate_backward",
+            f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
+            "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            "gradients of se_gate for pooled and the weights and biases, from its output and that one's gradient",
+            _CPU,
             _TRAINING,
         ),
         _op(
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(
@@ -145,7 +153,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
-            _NO_KERNEL,
+            _CPU,
             _TRAINING,
         ),
         _op(

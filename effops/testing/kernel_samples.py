@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from effops.ops.shape import output_size
-from effops.ops.spec import ACTIVATIONS, SAME, Op
+from effops.ops.spec import ACTIVATIONS, GATES, SAME, Op
 from effops.ops.table import OPS
 
-from .samples import DEPTHWISE, POINTWISE, generator
+from .samples import DEPTHWISE, POINTWISE, SQUEEZE_EXCITE, generator
 
 # What stays in float32 whatever the dtype of the images.
-_ACCUMULATED = ("affine", "coef", "gate", "u_gate", "pool_grad")
+_ACCUMULATED = ("affine", "coef", "gate", "u_gate", "pool_grad", "gated", "pooled")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,11 @@ class KernelSample:
 
     def to(self, dtype: torch.dtype) -> KernelSample:
         """The sample in a dtype of the images; vectors stay in float32 below float64."""
-        return self.map(lambda name, t: t if name in _ACCUMULATED and dtype != torch.float64 else t.to(dtype))
+
+        def kept(name: str, t: Tensor) -> bool:
+            return name in _ACCUMULATED or (name == "grad" and t.dim() != 4)
+
+        return self.map(lambda name, t: t if kept(name, t) and dtype != torch.float64 else t.to(dtype))
 
     def run(self) -> tuple[Tensor, ...]:
         """The outputs of the registered kernel, always as a tuple."""
@@ -125,6 +129,22 @@ def _pass_samples() -> Iterator[KernelSample]:
         )
 
 
+def _gate_samples() -> Iterator[KernelSample]:
+    for i, (n, c, r, _, _) in enumerate(SQUEEZE_EXCITE):
+        make = _Maker("gate", i)
+        grad, pooled = make.normal(n, c), make.normal(n, c)
+        kernel = (1, 1) if i % 2 else ()
+        reduce, expand = make.normal(r, c, *kernel) / c**0.5, make.normal(c, r, *kernel) / r**0.5
+        biases = (make.normal(r), make.normal(c)) if i % 3 else (None, None)
+        weights = (reduce, biases[0], expand, biases[1])
+        for gate in range(len(GATES)):
+            act = _act(i + gate + 1)
+            logits = make.normal(n, c)
+            gated = torch.sigmoid(logits) if GATES[gate] == "sigmoid" else torch.nn.functional.hardsigmoid(2 * logits)
+            name = f"{n}x{c}-r{r}-{ACTIVATIONS[act]}-{GATES[gate]}"
+            yield KernelSample(OPS["se_gate_backward"], name, (grad, gated, pooled, *weights, act, gate))
+
+
 def _pointwise_samples() -> Iterator[KernelSample]:
     for i, (n, c, h, w, out) in enumerate(POINTWISE):
         make = _Maker("pointwise", i)
@@ -182,7 +202,7 @@ def _depthwise_samples() -> Iterator[KernelSample]:
 
 def kernel_samples(op: str | None = None) -> Iterator[KernelSample]:
     """Samples of one training kernel, or of all."""
-    for make in (_pass_samples, _pointwise_samples, _depthwise_samples):
+    for make in (_pass_samples, _gate_samples, _pointwise_samples, _depthwise_samples):
         for sample in make():
             if op in (None, sample.op.name):
                 yield sample

@@ -105,7 +105,7 @@ POINTWISE = (
     (1, 3, 2, 2, 7),
 )
 # n, c, reduced, h, w
-_SQUEEZE_EXCITE = (
+SQUEEZE_EXCITE = (
     (2, 32, 8, 14, 14),
     (1, 1152, 48, 7, 7),
     (3, 72, 24, 9, 8),
@@ -162,7 +162,7 @@ def _pointwise_samples() -> Iterator[Sample]:
 
 
 def _se_samples(op: str) -> Iterator[Sample]:
-    for i, (n, c, r, h, w) in enumerate(_SQUEEZE_EXCITE):
+    for i, (n, c, r, h, w) in enumerate(SQUEEZE_EXCITE):
         g = generator("se", i)
         x = torch.randn(n, c, h, w, generator=g)
         weights = (

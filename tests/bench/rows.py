@@ -70,6 +70,13 @@ def op_row(provider: str, share: float, *, case: str = "depthwise 14x14 c480 k3 
     )
 
 
+def train_row(provider: str, p50_ms: float, held_mib: float | None = 100.0, **changes) -> Row:
+    """A timed row of the train suite."""
+    held = None if held_mib is None else int(held_mib * 2**20)
+    found = row(provider, p50_ms, case="efficientnet_b0", batch=16)
+    return replace(found, suite="train", held_bytes=held, peak_bytes=held and 2 * held, **changes)
+
+
 def untimed(provider: str, status: str, reason: str) -> Row:
     """A row of a provider that was not timed."""
     return replace(row(provider, 1.0), status=status, reason=reason, rounds=None, p20_ms=None, p50_ms=None, p80_ms=None)

@@ -8,9 +8,9 @@ from torch import nn
 
 from bench import cli, tables
 from bench.case import Case
-from bench.peers import registry
+from bench.peers import EvalPeer, registry
 from bench.record import Row, read, write
-from bench.runner import Task
+from bench.runner import EvalTask
 from bench.selection import select
 from bench.timing import Schedule
 from tests.bench.rows import ENVIRONMENT, row
@@ -34,6 +34,10 @@ def exit_code(*arguments: str) -> int:
         (["models", "--resolution", "-1"], "--resolution must be at least 1"),
         (["models", "--threads", "0"], "--threads must be at least 1"),
         (["ops", "--ops", "depthwise_conv"], "did you mean depthwise_conv_act"),
+        (["train", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
+        (["train", "--peers", "chanels_last"], "did you mean channels_last"),
+        (["train", "--dtypes", "fp32,fp64"], "the dtypes are fp32, bf16"),
+        (["train", "--size", "0"], "--resolution must be at least 1"),
         (["plot", "missing.csv"], "cannot read missing.csv"),
         (["compare", "missing.csv", "also.csv"], "cannot read missing.csv"),
         (["models", "--output", "."], "--output must be a CSV file"),
@@ -64,7 +68,7 @@ def test_plot_writes_the_figure(tmp_path, capsys):
     assert (tmp_path / "models_speedup.png").exists()
 
 
-class SmallTask(Task):
+class SmallTask(EvalTask):
     """A small convolution whose effops answer is off by a factor."""
 
     label = "small"
@@ -96,7 +100,7 @@ class SmallTask(Task):
 @pytest.mark.parametrize(("factor", "code", "status"), [(1.0, 0, "ok"), (1.01, 1, "wrong")])
 def test_a_wrong_effops_exits_with_1_and_is_in_the_csv(tmp_path, capsys, factor, code, status):
     path = tmp_path / "small.csv"
-    chosen = select(registry(), ["eager", "compile"], compile=False, quick=False)
+    chosen = select(registry(EvalPeer), ["eager", "compile"], compile=False, quick=False)
     schedule = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
     stopped = 0
     try:
@@ -148,3 +152,28 @@ def test_quick_runs_measure_verify_and_write(tmp_path, command, one_thread):
     if command[0] == "ops":
         assert {r.op for r in rows} == {"depthwise_conv_act", "se_gate"}
         assert all(r.share_of_limit > 0 and r.copy_gbps > 0 and r.bytes > 0 for r in rows)
+
+
+def test_a_quick_training_run_measures_verifies_and_writes(tmp_path, one_thread, capsys):
+    path = tmp_path / "train.csv"
+    chosen = ["--models", "mobilenetv3_small_075", "--peers", "channels_last", "--dtypes", "fp32"]
+    assert exit_code("train", *chosen, "--rounds", "1", "--quick", "--output", path, *one_thread) == 0
+    found = {r.provider: r for r in read(path)}
+    assert set(found) >= {"effops", "channels_last"}
+    for provider in ("effops", "channels_last"):
+        r = found[provider]
+        assert (r.suite, r.batch, r.resolution, r.dtype, r.rounds) == ("train", 4, 64, "float32", 1)
+        assert r.status == "ok" and r.p50_ms > 0 and r.error <= r.allowed_error and r.held_bytes > 0
+    assert "speed-up" in capsys.readouterr().out
+    assert exit_code("plot", path) == 0
+    assert (tmp_path / "train_step.png").exists() and (tmp_path / "train_memory.png").exists()
+
+
+def test_the_profile_says_where_the_time_goes_and_writes_no_csv(tmp_path, one_thread, capsys):
+    path = tmp_path / "train.csv"
+    chosen = ["--models", "mobilenetv3_small_075", "--batch", "2", "--size", "32"]
+    assert exit_code("train", "--profile", *chosen, "--output", path, *one_thread) == 0
+    assert not path.exists()
+    output = capsys.readouterr().out
+    assert "mobilenetv3_small_075@32 batch 2 float32" in output
+    assert "the rest" in output

@@ -11,7 +11,7 @@ from torch import nn
 from bench.case import Case, Provider
 from bench.errors import BenchError
 from bench.measure import measure
-from bench.peers import Peer, registry
+from bench.peers import EvalPeer, Peer, registry
 from bench.peers.eager import Eager, EagerChannelsLast
 from bench.peers.effops import Effops
 from bench.selection import select
@@ -21,7 +21,7 @@ from bench.verify import allowed_error, judge, relative_error
 QUICK = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
 
 
-class FakePeer(Peer):
+class FakePeer(EvalPeer):
     """A peer whose function is given."""
 
     summary = "a fake"
@@ -130,7 +130,7 @@ def test_the_registry_finds_the_peers_and_effops_comes_first():
 
 
 def test_selection_keeps_effops_and_tells_why_others_are_left_out():
-    everything = registry()
+    everything = registry(EvalPeer)
     chosen = select(everything, ["channels_last"], compile=True, quick=False)
     assert [peer.name for peer in chosen.peers] == ["effops", "channels_last"]
     quick = select(everything, [], compile=True, quick=True)

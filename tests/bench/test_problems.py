@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from bench.limits import Limit
-from bench.networks import enliven, unfolded
+from bench.networks import enliven, plain_network
+from bench.plain import PlainNetwork
 from bench.problems import DepthwiseConv
 from bench.shapes import problems
 from bench.suites.models import NAMES
@@ -17,7 +18,7 @@ from bench.suites.ops import OPS, quick_subset, unique_problems
 from effops import ops
 from effops.arch import find_arch, parts, total
 from effops.models import create_model
-from effops.ops.functional import prepared
+from effops.ops.introspection import prepared
 
 FP32 = torch.float32
 
@@ -89,19 +90,23 @@ def test_enlivened_networks_keep_their_values_alive():
     assert 0.05 < features.std().item() < 20
 
 
-def test_the_training_path_in_eval_is_the_same_network_unfused():
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "tf_mobilenetv3_small_075", "efficientnet_lite0"])
+def test_the_plain_network_is_the_same_network_unfused(name):
     torch.manual_seed(0)
-    model = create_model("mobilenetv2_035")
+    model = create_model(name)
     enliven(model)
-    images = torch.randn(2, 3, 64, 64)
+    plain = PlainNetwork(find_arch(name))
+    plain.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 65, 63)
     with torch.inference_mode():
-        folded = model(images)
-        calls = []
-        hooks = [
-            m.register_forward_hook(lambda *_: calls.append(1))
-            for m in model.modules()
-            if isinstance(m, nn.BatchNorm2d)
-        ]
-        plain = unfolded(model)(images)
-    assert len(calls) == len(hooks)
-    torch.testing.assert_close(plain, folded, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(plain.eval()(images), model.eval()(images), rtol=1e-3, atol=1e-4)
+    plain.double().train()
+    model.double().train()
+    torch.testing.assert_close(plain(images.double()), model(images.double()), rtol=1e-6, atol=1e-6)
+
+
+def test_the_plain_network_stands_in_where_timm_has_none():
+    network = plain_network("mobilenet_v2")
+    assert isinstance(network.module, PlainNetwork)
+    assert not network.module.training
+    assert network.source.startswith("plain modules")

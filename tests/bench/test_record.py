@@ -9,13 +9,14 @@ import pytest
 from bench import environment
 from bench.errors import BenchError
 from bench.record import COLUMNS, read, write
-from tests.bench.rows import op_row, row, untimed
+from tests.bench.rows import op_row, row, train_row, untimed
 
 
 def test_rows_survive_the_round_trip(tmp_path):
     rows = [
         row("effops", 0.1 + 0.2),
         op_row("effops", 1 / 3),
+        train_row("effops", 0.1),
         untimed("compile", "failed", 'CppCompileError: "no", g++\nmissing'),
     ]
     path = tmp_path / "new folder" / "results.csv"
@@ -65,6 +66,19 @@ def test_other_files_are_refused(tmp_path, content, said):
     path.write_bytes(content)
     with pytest.raises(BenchError, match=said):
         read(path)
+
+
+def test_files_from_before_memory_was_measured_are_read(tmp_path):
+    path = tmp_path / "old.csv"
+    write([row("effops", 1.0)], path)
+    with path.open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    kept = [name for name in COLUMNS if name not in ("held_bytes", "peak_bytes")]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, kept, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(cells)
+    assert read(path) == [row("effops", 1.0)]
 
 
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path):

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.noise import NoiseReport
 from bench.plots import plot
 from bench.record import read, write
-from tests.bench.rows import ENVIRONMENT, op_row, row, untimed
+from tests.bench.rows import ENVIRONMENT, op_row, row, train_row, untimed
 
 
 def text_of(renderable) -> str:
@@ -54,6 +54,21 @@ def test_every_suite_and_dtype_has_its_figure(tmp_path):
     assert names == {"models_speedup.png", "ops_limit_depthwise_conv_act.png", "models_speedup_bfloat16.png"}
 
 
+def training_rows() -> list:
+    rows = [train_row("effops", 500.0, 40.0), train_row("effops_low", 550.0, 20.0), train_row("eager", 1500.0)]
+    return [*rows, train_row("channels_last", 1000.0), train_row("compile", 800.0, None)]
+
+
+def test_training_has_a_figure_of_times_and_one_of_memory(tmp_path):
+    rows = [replace(r, dtype=dtype) for dtype in ("float32", "bfloat16") for r in training_rows()]
+    step, memory, *others = plot(rows, tmp_path)
+    assert (step.name, memory.name) == ("train_step.png", "train_memory.png")
+    assert [path.name for path in others] == ["train_step_bfloat16.png", "train_memory_bfloat16.png"]
+    low, normal = (0xEE, 0x9B, 0x66), (0xD5, 0x5E, 0x00)
+    assert coloured_pixels(step, low) / coloured_pixels(step, normal) == pytest.approx(1.1, abs=0.2)
+    assert coloured_pixels(memory, low) / coloured_pixels(memory, normal) == pytest.approx(0.5, abs=0.2)
+
+
 def test_rows_without_times_cannot_be_drawn(tmp_path):
     with pytest.raises(BenchError, match="nothing to draw"):
         plot([untimed("effops", "wrong", "relative error"), row("eager", 1.0)], tmp_path)
@@ -64,6 +79,23 @@ def test_the_table_shows_times_ratios_and_who_was_not_timed():
     assert "2.50x" in text
     assert "failed" in text
     assert "mobilenetv2_100@224" in text
+
+
+def test_the_training_table_compares_with_the_better_baseline():
+    text = text_of(
+        tables.train_table([*training_rows(), replace(train_row("other", 1.0), status="wrong", p50_ms=None)])
+    )
+    effops, low, eager, channels_last, compiled, wrong = text.splitlines()[-7:-1]
+    assert "efficientnet_b0@224 float32" in effops and "1.60x" in effops and "0.40x" in effops
+    assert "effops_low" in low and "1.45x" in low and "0.20x" in low
+    assert "0.53x" in eager and "200" in eager
+    assert "0.80x" in channels_last and "1.00x" in channels_last
+    assert "1.00x" in compiled
+    assert "wrong" in wrong
+
+
+def test_the_training_table_does_without_baselines():
+    assert "40" in text_of(tables.train_table([train_row("effops", 500.0, 40.0)]))
 
 
 def test_the_ops_table_shows_the_share_of_the_limit():
@@ -119,6 +151,14 @@ def test_a_change_inside_the_noise_is_none():
     old = [row("effops", 1.0, spread=0.6), row("eager", 2.0)]
     new = [row("effops", 1.2, spread=0.6), row("eager", 2.0)]
     assert verdict(old, new) == "same"
+
+
+def test_modes_of_effops_are_judged_and_tell_no_drift():
+    old = training_rows()
+    new = [replace(r, p20_ms=1099.0, p50_ms=1100.0, p80_ms=1101.0) if r.provider == "effops_low" else r for r in old]
+    normal, low = compare(old, new)
+    assert (normal.provider, normal.verdict, normal.drift) == ("effops", "same", 1.0)
+    assert (low.provider, low.verdict) == ("effops_low", "slower")
 
 
 def test_a_result_that_became_wrong_is_a_regression():

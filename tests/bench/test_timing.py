@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from bench.progress import Watcher
 from bench.statistics import Summary, quantile
 from bench.timing import RotatingCall, Schedule, interleave, order_of_round, sets_past_cache, warm_up
 
@@ -29,6 +30,16 @@ class Machine:
         return call
 
 
+class RoundCounter(Watcher):
+    planned = done = 0
+
+    def plan(self, rounds: int) -> None:
+        self.planned = rounds
+
+    def round_done(self) -> None:
+        self.done += 1
+
+
 def test_every_provider_takes_every_place_equally_often():
     names = ["a", "b", "c"]
     orders = [order_of_round(names, index) for index in range(6)]
@@ -46,15 +57,25 @@ def test_samples_are_seconds_a_call_and_rounds_interleave():
     machine = Machine()
     calls = {"fast": machine.function("fast", 0.001), "slow": machine.function("slow", 0.05)}
     schedule = Schedule(rounds=4, sample_seconds=0.01, warmup_seconds=0.0)
-    rounds = []
-    samples = interleave(calls, schedule, clock=machine.clock, after_round=lambda: rounds.append(1))
+    watcher = RoundCounter()
+    samples = interleave(calls, schedule, clock=machine.clock, watcher=watcher)
     assert samples["fast"] == pytest.approx([0.001] * 4)
     assert samples["slow"] == pytest.approx([0.05] * 4)
-    assert len(rounds) == 4
+    assert (watcher.planned, watcher.done) == (4, 4)
     # One call warms up; a round is one untimed call and as many timed ones as fill the sample.
     assert Counter(machine.calls) == {"fast": 1 + 4 * (1 + 10), "slow": 1 + 4 * (1 + 1)}
     turns = [name for name, previous in zip(machine.calls[2:], machine.calls[1:], strict=False) if name != previous]
     assert len(turns) >= 4
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.01, 20), (1.0, 10), (9.0, 3)])
+def test_long_calls_have_fewer_rounds_but_not_too_few(seconds, rounds):
+    machine = Machine()
+    schedule = Schedule(20, 0.0, 0.0, case_seconds=10.0, fewest=3, settles=False)
+    samples = interleave({"a": machine.function("a", seconds)}, schedule, clock=machine.clock)
+    assert len(samples["a"]) == rounds
+    # The warm-up, and no untimed calls.
+    assert len(machine.calls) == 1 + rounds
 
 
 def test_the_untimed_call_of_a_round_stays_out_of_the_sample():
@@ -70,8 +91,9 @@ def test_the_untimed_call_of_a_round_stays_out_of_the_sample():
 
 def test_warm_up_lasts_as_long_as_asked():
     machine = Machine()
-    count = warm_up(machine.function("a", 0.1), seconds=0.45, sample_seconds=0.25, clock=machine.clock)
-    assert count == 3
+    warm = warm_up(machine.function("a", 0.1), seconds=0.45, sample_seconds=0.25, clock=machine.clock)
+    assert warm.repeats == 3
+    assert warm.seconds == pytest.approx(0.1)
     assert len(machine.calls) == 5
 
 

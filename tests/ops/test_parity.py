@@ -151,3 +151,14 @@ def test_pointwise_of_any_shape(n, c, out, size, gated, residual, act, dtype):
     }
     with effops.backend("cpu"):
         check(Sample("pointwise_conv_act", "any", args, kwargs), dtype)
+
+
+def test_offsets_beyond_32_bits(isa):
+    """The last image of a batch whose images lie 2^31 elements apart; pages in between are never touched."""
+    far = 2**31 + 64
+    storage = torch.empty(far + 3 * 8 * 8, dtype=torch.bfloat16)
+    images = storage.as_strided((2, 3, 8, 8), (far, 64, 8, 1))
+    images.copy_(torch.randn(2, 3, 8, 8))
+    weight = torch.randn(8, 3, 3, 3).bfloat16()
+    y = effops.ops.conv_act(images, weight, padding=1)
+    assert torch.equal(y, effops.ops.conv_act(images.clone(), weight, padding=1))

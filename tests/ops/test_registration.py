@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import effops
-from effops.ops import functional
+from effops.ops import introspection
 from effops.ops.backends import BACKENDS
 from effops.ops.spec import ACTIVATIONS, GATES
 from effops.ops.table import OPS
-from effops.testing import samples
+from effops.testing import kernel_samples, samples
 
 from .layouts import LAYOUTS
 
@@ -18,7 +18,7 @@ OPCHECK = [s for s in samples() if s.args[0].numel() < 20_000]
 
 
 def schema_call(sample):
-    return functional.prepared(sample.op, *sample.args, **sample.kwargs)
+    return introspection.prepared(sample.op, *sample.args, **sample.kwargs)
 
 
 def test_every_row_is_registered():
@@ -29,7 +29,7 @@ def test_every_row_is_registered():
 
 
 def test_every_row_has_samples_and_known_backends():
-    covered = {schema_call(sample)[0].name for sample in samples()}
+    covered = {schema_call(sample)[0].name for sample in samples()} | {sample.op.name for sample in kernel_samples()}
     assert covered == set(OPS)
     for op in OPS.values():
         assert all(name in BACKENDS for names in op.backends.values() for name in names)

@@ -1,0 +1,145 @@
+"""Training steps of whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import torch
+from torch import nn
+
+from bench import allocator
+from bench.environment import Environment
+from bench.measure import CaseResult
+from bench.networks import plain_network
+from bench.peers import TrainingPeer, registry
+from bench.progress import Watcher
+from bench.record import Row
+from bench.runner import Task
+from bench.selection import SUBJECT
+from bench.timing import Schedule
+from bench.training.measure import measure_training
+from bench.training.step import TrainingCase, TrainingStep
+from bench.training.verify import Results, exact_results
+
+NAMES = ("mobilenetv3_large_100", "efficientnet_b0")
+# Of a usual and of a quick run.
+BATCHES = {False: (16,), True: (4,)}
+RESOLUTION = {False: 224, True: 64}
+SCHEDULE = Schedule(rounds=20, sample_seconds=0.3, warmup_seconds=0.0, case_seconds=30, fewest=3, settles=False)
+
+_CLASSES = 1000
+# Eager PyTorch in both memory layouts: its errors say what others may err.
+_YARDSTICKS = ("eager", "channels_last")
+
+# The batches and dtypes of a network come one after the other, so one of each is enough.
+_network = lru_cache(maxsize=1)(plain_network)
+
+
+def _fused(name: str, plain: nn.Module) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from effops.models import create_model
+
+        model = create_model(name)
+        model.load_state_dict(plain.state_dict())
+        return model.to(memory_format=torch.channels_last)
+
+    return build
+
+
+def _case(name: str, batch: int, resolution: int, dtype: torch.dtype) -> TrainingCase:
+    module = _network(name).module
+    generator = torch.Generator().manual_seed(0)
+    return TrainingCase(
+        module=module,
+        images=torch.randn(batch, 3, resolution, resolution, generator=generator),
+        labels=torch.randint(_CLASSES, (batch,), generator=generator),
+        fused=_fused(name, module),
+        dtype=dtype,
+    )
+
+
+@lru_cache(maxsize=1)
+def _exact(name: str, batch: int, resolution: int) -> Results:
+    """The same for all dtypes: under autocast the weights and images are float32 too."""
+    return exact_results(_case(name, batch, resolution, torch.float32))
+
+
+@dataclass
+class TrainTask(Task):
+    """One network at one batch size, resolution and dtype, with random weights, images and labels."""
+
+    name: str
+    batch: int
+    resolution: int
+    dtype: torch.dtype
+    environment: Environment
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.resolution} batch {self.batch} {self._dtype_name}"
+
+    @property
+    def _dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def case(self) -> TrainingCase:
+        return _case(self.name, self.batch, self.resolution, self.dtype)
+
+    def measure(self, peers: Sequence[TrainingPeer], schedule: Schedule, watcher: Watcher) -> CaseResult:
+        watcher.announce("building")
+        known = registry(TrainingPeer)
+        return measure_training(
+            self.case(),
+            partial(_exact, self.name, self.batch, self.resolution),
+            peers,
+            [known[name] for name in _YARDSTICKS],
+            schedule,
+            watcher,
+        )
+
+    def template(self) -> Row:
+        return Row(
+            suite="train",
+            case=self.name,
+            models=self.name,
+            network=_network(self.name).source,
+            batch=self.batch,
+            resolution=self.resolution,
+            dtype=self._dtype_name,
+            cache="warm",
+            allocator=allocator.SYSTEM,
+            provider="",
+            status="",
+            environment=self.environment,
+        )
+
+
+def profiled(task: TrainTask) -> TrainingStep:
+    """effops' step of a case."""
+    return registry(TrainingPeer)[SUBJECT].prepare_training(task.case())
+
+
+def tasks(
+    names: Sequence[str],
+    batches: Sequence[int],
+    resolution: int,
+    dtypes: Sequence[torch.dtype],
+    environment: Environment,
+) -> list[TrainTask]:
+    """One task a network, batch and dtype.
+
+    Raises:
+        effops.ArgumentError: an unknown name.
+    """
+    from effops.arch import find_arch
+
+    for name in names:
+        find_arch(name)
+    return [
+        TrainTask(name, batch, resolution, dtype, environment)
+        for name in names
+        for batch in batches
+        for dtype in dtypes
+    ]

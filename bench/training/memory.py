@@ -1,0 +1,88 @@
+"""What a training step holds in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+# Resets the peak of the resident set: proc_pid_clear_refs(5).
+_RESET_PEAK = "5"
+
+
+@dataclass
+class StepMemory:
+    """Bytes of one training step; None where they could not be measured.
+
+    Attributes:
+        held: activations saved by the forward for the backward; under autocast also its copies of the weights.
+        peak: growth of the resident set at the highest point of forward and backward.
+    """
+
+    held: int | None = None
+    peak: int | None = None
+
+
+class HeldBytes:
+    """Counts the distinct storages that autograd saves inside :meth:`watch`.
+
+    What a network saves outside of autograd's saved tensors is not seen; the growth of the resident set shows it.
+    """
+
+    def __init__(self, outside: Iterable[Tensor]):
+        self._outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
+        self._storages: dict[int, int] = {}
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._outside:
+            self._storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        # Saved tensors live until the backward, so that no address is seen twice.
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
+            yield
+
+    @property
+    def total(self) -> int:
+        return sum(self._storages.values())
+
+
+def _status_bytes(field: str) -> int:
+    found = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    if found is None:
+        raise OSError(f"{_STATUS} has no {field}")
+    return int(found[1]) * 1024
+
+
+def _trim() -> None:
+    """Give freed memory back, which would otherwise be used again without the resident set growing."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@contextmanager
+def peak_growth(memory: StepMemory) -> Iterator[None]:
+    """Set ``memory.peak`` to the growth inside; leaves it alone where the kernel does not tell."""
+    try:
+        _trim()
+        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
+        before = _status_bytes("VmRSS")
+    except (OSError, UnicodeError):
+        yield
+        return
+    yield
+    memory.peak = max(0, _status_bytes("VmHWM") - before)

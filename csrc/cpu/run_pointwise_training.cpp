@@ -1,0 +1,117 @@
+#include "run_pointwise_training.h"
+
+#include <algorithm>
+
+#include "kernels.h"
+#include "packing.h"
+#include "parallel.h"
+#include "scratch.h"
+
+namespace effops {
+namespace {
+
+// Parts are many enough for the threads of a large machine, and high enough for full tiles: every height of a tile
+// divides kTileRows.
+constexpr int64_t kParts = 64, kTileRows = 48;
+// The sums of a weight's gradient, one a part: what they take in all, and the rows of a part that pay for their
+// traffic.
+constexpr int64_t kWeightSumBytes = 16 << 20, kWeightRows = 196;
+
+GemmParams product(int64_t m, int64_t n, int64_t k, DType dtype, void* y) {
+  GemmParams p{};
+  p.m = m, p.n = n, p.k = k, p.dtype = dtype, p.act = Act::kIdentity, p.y = y;
+  return p;
+}
+
+// out[i] = sum over `parts` rows of `size` floats each, for i in [begin, end): in the order of the parts, in double.
+void sum_parts(const float* sums, int64_t parts, int64_t size, int64_t begin, int64_t end, float* out) {
+  constexpr int64_t kStrip = 256;
+  double total[kStrip];
+  for (int64_t i = begin; i < end; i += kStrip) {
+    const int64_t count = std::min(kStrip, end - i);
+    std::fill(total, total + count, 0.0);
+    for (int64_t part = 0; part < parts; ++part) {
+      const float* in = sums + part * size + i;
+      for (int64_t j = 0; j < count; ++j) total[j] += in[j];
+    }
+    for (int64_t j = 0; j < count; ++j) out[i + j] = static_cast<float>(total[j]);
+  }
+}
+
+}  // namespace
+
+void run_pointwise_stats(const PointwiseShape& shape, const View& view, const WeightView& weight, void* u,
+                         float* statistics, const Threads& threads) {
+  const int64_t rows = shape.images * shape.pixels, n = shape.out;
+  if (rows == 0) {
+    std::fill(statistics, statistics + 2 * n, 0.0f);
+    return;
+  }
+  const int64_t part_rows = (std::max(2 * kTileRows, rows / kParts) + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t parts = (rows + part_rows - 1) / part_rows;
+  PointwiseStatsParams p{product(rows, n, shape.c, shape.dtype, u), view, part_rows,
+                         scratch<double>(Slot::kSums, parts * 2 * n)};
+  p.product.rows_per_image = shape.pixels;
+  pack(p.product, weight, nullptr, threads);
+  const Kernels& k = kernels();
+  parallel(threads, parts, part_rows * n * shape.c,
+           [&](int64_t begin, int64_t end) { k.pointwise_stats(p, begin, end); });
+  // Chan's formula joins the parts (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
+  for (int64_t i = 0; i < n; ++i) {
+    double count = 0, mean = 0, square = 0;
+    for (int64_t part = 0; part < parts; ++part) {
+      const double* of_part = p.statistics + part * 2 * n + i;
+      const double more = static_cast<double>(std::min(part_rows, rows - part * part_rows));
+      const double away = of_part[0] - mean, share = more / (count + more);
+      mean += away * share;
+      square += of_part[n] + away * away * count * share;
+      count += more;
+    }
+    statistics[i] = static_cast<float>(mean);
+    statistics[n + i] = static_cast<float>(square / count);
+  }
+}
+
+void run_pointwise_backward(const PointwiseShape& shape, const GradView& grad, const View& view,
+                            const WeightView& weight, void* dx, float* dweight, float* grad_sums,
+                            const Threads& threads) {
+  const int64_t images = shape.images, rows = images * shape.pixels, c = shape.c, size = shape.out * c;
+  if (rows == 0) {
+    if (dweight) std::fill(dweight, dweight + size, 0.0f);
+    if (grad_sums) std::fill(grad_sums, grad_sums + kGradSums * images * c, 0.0f);
+    return;
+  }
+  int64_t rows_of_part = std::max(2 * kTileRows, rows / kParts);
+  if (dweight) {
+    const int64_t most = std::max<int64_t>(1, kWeightSumBytes / (size * static_cast<int64_t>(sizeof(float))));
+    rows_of_part = std::max({rows_of_part, kWeightRows, (rows + most - 1) / most});
+  }
+  PointwiseBackwardParams p{product(rows, c, shape.out, shape.dtype, dx), grad,    view,
+                            RowParts(images, shape.pixels, rows_of_part), nullptr, nullptr};
+  const RowParts& parts = p.parts;
+  if (dx) {
+    const WeightView transposed{weight.data, weight.dtype, c, 1, 1, shape.out, weight.stride_c, 0, 0, weight.stride_n};
+    pack(p.product, transposed, nullptr, threads);
+  }
+  if (grad_sums) p.grad_sums = scratch<float>(Slot::kSums, images * parts.per_image * kGradSums * c);
+  if (dweight) p.weight_sums = scratch<float>(Slot::kWeightSums, parts.count * size);
+  const Kernels& k = kernels();
+  parallel(threads, parts.count, rows / parts.count * size,
+           [&](int64_t begin, int64_t end) { k.pointwise_backward(p, begin, end); });
+  if (dweight) {
+    parallel(threads, size, parts.count,
+             [&](int64_t begin, int64_t end) { sum_parts(p.weight_sums, parts.count, size, begin, end, dweight); });
+  }
+  if (grad_sums) {
+    parallel(threads, images, parts.per_image * kGradSums * c, [&](int64_t begin, int64_t end) {
+      for (int64_t image = begin; image < end; ++image) {
+        const float* sums = p.grad_sums + image * parts.per_image * kGradSums * c;
+        for (int64_t j = 0; j < kGradSums; ++j) {
+          sum_parts(sums + j * c, parts.per_image, kGradSums * c, 0, c, grad_sums + (j * images + image) * c);
+        }
+      }
+    });
+  }
+}
+
+}  // namespace effops

@@ -1,0 +1,101 @@
+"""Modules as layers of a chain: what runs when a block trains (:func:`effops.ops.conv_bn_chain`)."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import nn
+
+from effops.errors import ArgumentError
+from effops.ops.chain import DENSE, DEPTHWISE, MEMORY, POINTWISE
+from effops.ops.training import BatchNorm, Layer
+from effops.ops.training import SqueezeExcite as GateWeights
+
+from .conv import Conv2dSame, op_padding
+from .squeeze_excite import SqueezeExcite
+
+_CONVS = (nn.Conv2d, Conv2dSame)
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+def is_plain(module: nn.Module, types: tuple[type, ...]) -> bool:
+    """Whether it is torch's own module, without hooks: one that a fused op may stand for."""
+    return type(module) in types and not (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _kind(conv: nn.Conv2d) -> str | None:
+    if conv.groups == 1:
+        plain = conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0)
+        return POINTWISE if plain else DENSE
+    return DEPTHWISE if conv.groups == conv.in_channels == conv.out_channels else None
+
+
+def _group(bn: nn.Module) -> object | None:
+    """The process group of a synchronised batch norm that has somebody to synchronise with."""
+    if not isinstance(bn, nn.SyncBatchNorm) or not (dist.is_available() and dist.is_initialized()):
+        return None
+    group = bn.process_group or dist.group.WORLD
+    return group if dist.get_world_size(group) > 1 else None
+
+
+def layer(conv: nn.Module, bn: nn.Module | None, act: str, se: nn.Module | None = None) -> Layer | None:
+    """The layer that computes ``act(bn(conv(se(x))))``, or None when these modules have to run one by one.
+
+    They have to when one of them is not the plain torch module (replaced, parametrized, quantized), has hooks, which a
+    fused op would pass by, or when the convolution has a bias or is grouped but not depthwise.
+    """
+    if bn is None or not is_plain(conv, _CONVS) or not is_plain(bn, _NORMS):
+        return None
+    kind = _kind(conv)
+    if kind is None or conv.bias is not None or conv.padding_mode != "zeros":
+        return None
+    gate = None
+    if isinstance(se, SqueezeExcite):
+        if kind != POINTWISE or not is_plain(se, (SqueezeExcite,)) or not se.is_plain():
+            return None
+        gate = GateWeights(*se.weights(), act=se.act, gate=se.gate)
+    elif se is not None and not is_plain(se, (nn.Identity,)):
+        return None
+    batch_norm = BatchNorm(
+        bn.weight,
+        bn.bias,
+        bn.running_mean,
+        bn.running_var,
+        bn.training,
+        bn.momentum,
+        bn.eps,
+        bn.num_batches_tracked,
+        _group(bn) if bn.training else None,
+    )
+    return Layer(kind, conv.weight, batch_norm, conv.stride, op_padding(conv), conv.dilation, act, gate)
+
+
+def convert_sync_batchnorm(model: nn.Module, process_group: object | None = None) -> nn.Module:
+    """Let the batch norms of a model share their statistics between processes; returns the model.
+
+    The activations belong to the blocks, not to their batch norms, and stay; so do state and hooks. The blocks then
+    exchange statistics by collectives of the process group, on any device: gloo on CPUs, NCCL on GPUs.
+
+    Args:
+        process_group: processes that share statistics, None for all.
+    """
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)
+
+
+def set_memory(model: nn.Module, memory: str) -> nn.Module:
+    """Choose what the blocks of a model keep between the forward and the backward pass; returns the model.
+
+    Args:
+        memory: "default" keeps the raw output of every convolution: batch norm, activation and squeeze-excite are
+            computed again, which costs no extra pass. "low" drops the expanded tensor of every inverted residual, too,
+            and convolves again in the backward pass.
+    """
+    if memory not in MEMORY:
+        raise ArgumentError(f"memory must be one of {', '.join(MEMORY)}; got {memory!r}")
+
+    def choose(module: nn.Module) -> None:
+        if hasattr(module, "memory"):
+            module.memory = memory
+
+    return model.apply(choose)
