@@ -9,7 +9,7 @@
 namespace effops {
 
 // Channels that pass through a kernel together, and the distance in floats of two columns of a row in scratch.
-constexpr int64_t kPanel = 32;
+constexpr int64_t kPanel = 64;
 
 // One unit of work: a group of channels of the rows [row0, row1) of the images [n0, n1). `part` counts the units of
 // one group.
@@ -20,6 +20,7 @@ struct DepthwiseUnit {
 struct DepthwiseSplit {
   int64_t n, rows, c;        // what is cut
   int64_t run, band, group;  // images, rows and channels of a unit
+  int64_t width;             // channels of a panel, at most kPanel
   int64_t bands, parts, groups;
 
   DepthwiseSplit() = default;
@@ -30,10 +31,12 @@ struct DepthwiseSplit {
     constexpr int64_t kGroup = 256;                // longer runs of a pixel's channels are not read any faster
     constexpr int64_t kUnits = 32;                 // enough for any number of threads that shares a batch
     constexpr int64_t kBandRows = 16;              // a band reads some rows of its neighbours
+    constexpr int64_t kLine = 16;                  // floats of a cache line
     const int64_t panels = (c + kPanel - 1) / kPanel;
-    const int64_t fitting = std::min(kScratchBytes / bytes, kGroup) / kPanel;
-    groups = (panels + std::max<int64_t>(1, fitting) - 1) / std::max<int64_t>(1, fitting);
-    group = (panels + groups - 1) / groups * kPanel;
+    width = ((c + panels - 1) / panels + kLine - 1) / kLine * kLine;
+    const int64_t fitting = std::max<int64_t>(1, std::min(kScratchBytes / bytes, kGroup) / width);
+    groups = (panels + fitting - 1) / fitting;
+    group = (panels + groups - 1) / groups * width;
     groups = (c + group - 1) / group;
     const int64_t units = std::max<int64_t>(1, n * groups);
     run = std::max<int64_t>(1, units / kUnits);

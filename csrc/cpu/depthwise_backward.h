@@ -26,6 +26,77 @@ inline Ring backward_ring(const ConvShape& s) {
   return {(s.kh - 1) * s.dilation_h / s.stride_h + 1, left + right, left};
 }
 
+// One panel of an input row as the backward reads it, kPanel floats a column: its view, and for the sums of the
+// gradient the activation's slope and the distance to the mean. Columns of zeros follow the last.
+struct ViewRow {
+  float* view;
+  float* slope;
+  float* away;
+
+  ViewRow(float* data, int64_t columns)
+      : view(data), slope(data + columns * kPanel), away(data + 2 * columns * kPanel) {}
+};
+
+// Fills a ViewRow, so that the activation is computed once for the view and its slope, and adds the two sums that do
+// not depend on the gradient. `x` is the row at the panel's first channel, `affine` (3, c) likewise.
+template <class S, class T>
+void write_slopes(Act act, const float* affine, int64_t c, const T* x, int64_t pixels, int64_t count,
+                  const ViewRow& row, float* sums) {
+  constexpr int64_t kPixels = 8;  // share the loads of what belongs to a channel
+  with_activation(act, [&](auto f) __attribute__((always_inline)) {
+    for (int64_t p0 = 0; p0 < pixels; p0 += kPixels) {
+      const int64_t p1 = std::min(p0 + kPixels, pixels);
+      for_lanes<S>(count, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+        const S mean = load_lanes<S>(affine + i, lanes), scale = load_lanes<S>(affine + c + i, lanes),
+                shift = load_lanes<S>(affine + 2 * c + i, lanes);
+        S slopes = S::load(sums + 2 * kPanel + i), moments = S::load(sums + 4 * kPanel + i);
+        for (int64_t p = p0; p < p1; ++p) {
+          const S away = load_lanes<S>(x + p * c + i, lanes) - mean;
+          const auto both = f.both(fma(away, scale, shift));
+          both.value.store(row.view + p * kPanel + i);
+          both.slope.store(row.slope + p * kPanel + i);
+          away.store(row.away + p * kPanel + i);
+          slopes = slopes + both.slope;
+          moments = fma(both.slope, away, moments);
+        }
+        slopes.store(sums + 2 * kPanel + i);
+        moments.store(sums + 4 * kPanel + i);
+      });
+    }
+  });
+}
+
+// Adds the sums of a tile of dx that depend on it. `at` is its first float in the ViewRow.
+template <class S, int Columns, int Step>
+inline void add_tile_sums(const S (&dx)[Columns], int columns, const ViewRow& row, int64_t at, float* sums) {
+  S values(0.0f), slopes(0.0f), moments(0.0f);
+#pragma GCC unroll 8
+  for (int j = 0; j < Columns; ++j) {
+    if (j >= columns) break;
+    const int64_t pixel = at + j * Step * kPanel;
+    const S dz = dx[j] * S::load(row.slope + pixel);
+    values = fma(dx[j], S::load(row.view + pixel), values);
+    slopes = slopes + dz;
+    moments = fma(dz, S::load(row.away + pixel), moments);
+  }
+  (S::load(sums) + values).store(sums);
+  (S::load(sums + kPanel) + slopes).store(sums + kPanel);
+  (S::load(sums + 3 * kPanel) + moments).store(sums + 3 * kPanel);
+}
+
+// Stores a tile of dx as T and adds what was stored to the sums, if any are asked for.
+template <class S, class T, int Columns, int Step>
+inline void finish_dx(S (&dx)[Columns], T* out, int64_t pitch, int columns, int lanes, const ViewRow& row, int64_t at,
+                      float* sums) {
+#pragma GCC unroll 8
+  for (int j = 0; j < Columns; ++j) {
+    if (j >= columns) break;
+    store_lanes(dx[j], out + j * Step * pitch, lanes);
+    if (!std::is_same_v<T, float>) dx[j] = load_lanes<S>(out + j * Step * pitch, lanes);
+  }
+  if (sums) add_tile_sums<S, Columns, Step>(dx, columns, row, at, sums);
+}
+
 // What one panel of one input row needs.
 template <class T>
 struct BackwardRow {
@@ -34,9 +105,11 @@ struct BackwardRow {
   int64_t panel, count;
   int64_t y;            // the input row
   const float* weight;  // (kh * kw, kPanel)
-  const float* view;    // the view of the row, kPanel floats a column, zeros after the last; with dweight
-  T* dx;                // the row, at the panel's first channel, or null
-  float* dweight;       // (kh * kw, kPanel) or null
+  ViewRow view;
+  T* dx;           // the row, at the panel's first channel, or null
+  float* dweight;  // (kh * kw, kPanel) or null
+  float* sums;     // (kGradSums, kPanel) or null; with dx
+  Ahead ahead;
 
   // Calls f(kh, row of du) for every kernel row that takes this input row to an output row.
   template <class F>
@@ -58,14 +131,14 @@ struct KernelRows {
 };
 
 template <class S, class T, int K, int Stride, int Phase, bool NeedX, bool NeedWeight>
-inline void backward_phase(const BackwardRow<T>& r, const KernelRows<K>& rows) {
+inline void backward_phase(BackwardRow<T>& r, const KernelRows<K>& rows) {
   constexpr int kTaps = (K - Phase + Stride - 1) / Stride;
   const int64_t end = end_q(r.s, Phase);
   for (int64_t q = first_q(r.s, Phase); q < end; q += kTrainTile) {
     const int columns = static_cast<int>(std::min<int64_t>(kTrainTile, end - q));
     const int64_t ix = q * Stride + Phase - r.s.pad_left;
     for_lanes<S>(r.count, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-      const float* view = r.view + ix * kPanel + i;
+      const float* view = r.view.view + ix * kPanel + i;
       S dx[kTrainTile];
 #pragma GCC unroll 8
       for (int j = 0; j < kTrainTile; ++j) dx[j] = S(0.0f);
@@ -98,19 +171,19 @@ inline void backward_phase(const BackwardRow<T>& r, const KernelRows<K>& rows) {
         }
       }
       if (NeedX) {
-        T* out = r.dx + ix * r.s.c + i;
+        S acc[kTrainTile];
 #pragma GCC unroll 8
-        for (int j = 0; j < kTrainTile; ++j) {
-          if (j >= columns) break;
-          store_lanes(dx[j], out + j * Stride * r.s.c, lanes);
-        }
+        for (int j = 0; j < kTrainTile; ++j) acc[j] = dx[j];
+        finish_dx<S, T, kTrainTile, Stride>(acc, r.dx + ix * r.s.c + i, r.s.c, columns, lanes, r.view, ix * kPanel + i,
+                                            r.sums ? r.sums + i : nullptr);
       }
     });
+    r.ahead.fetch();
   }
 }
 
 template <class S, class T, int K, int Stride, bool NeedX, bool NeedWeight>
-void backward_row_needs(const BackwardRow<T>& r) {
+void backward_row_needs(BackwardRow<T>& r) {
   KernelRows<K> rows;
   r.for_kernel_rows([&](int64_t kh, const float* du) {
     rows.kh[rows.count] = static_cast<int>(kh);
@@ -121,7 +194,7 @@ void backward_row_needs(const BackwardRow<T>& r) {
 }
 
 template <class S, class T, int K, int Stride>
-void backward_row_fixed(const BackwardRow<T>& r) {
+void backward_row_fixed(BackwardRow<T> r) {
   if (r.dx && r.dweight) {
     backward_row_needs<S, T, K, Stride, true, true>(r);
   } else if (r.dx) {
@@ -133,12 +206,12 @@ void backward_row_fixed(const BackwardRow<T>& r) {
 
 // Any kernel, stride and dilation: one input pixel at a time.
 template <class S, class T>
-void backward_row_general(const BackwardRow<T>& r) {
+void backward_row_general(BackwardRow<T> r) {
   const ConvShape& s = r.s;
   for (int64_t ix = 0; ix < s.w; ++ix) {
     for_lanes<S>(r.count, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-      const S view = r.dweight ? S::load(r.view + ix * kPanel + i) : S(0.0f);
-      S dx(0.0f);
+      const S view = S::load(r.view.view + ix * kPanel + i);
+      S dx[1] = {S(0.0f)};
       r.for_kernel_rows([&](int64_t kh, const float* du) {
         for (int64_t kw = 0; kw < s.kw; ++kw) {
           const int64_t at = ix + s.pad_left - kw * s.dilation_w;
@@ -146,11 +219,14 @@ void backward_row_general(const BackwardRow<T>& r) {
           if (at % s.stride_w != 0 || at / s.stride_w >= s.ow) continue;
           const S g = S::load(du + at / s.stride_w * kPanel + i);
           const int64_t tap = (kh * s.kw + kw) * kPanel + i;
-          dx = fma(g, S::load(r.weight + tap), dx);
+          dx[0] = fma(g, S::load(r.weight + tap), dx[0]);
           if (r.dweight) fma(g, view, S::load(r.dweight + tap)).store(r.dweight + tap);
         }
       });
-      if (r.dx) store_lanes(dx, r.dx + ix * s.c + i, lanes);
+      if (r.dx) {
+        finish_dx<S, T, 1, 1>(dx, r.dx + ix * s.c + i, s.c, 1, lanes, r.view, ix * kPanel + i,
+                              r.sums ? r.sums + i : nullptr);
+      }
     });
   }
 }
@@ -166,14 +242,14 @@ void move_sums(float* chain, double* total, int64_t floats) {
 template <class S, class T, class F>
 void backward_units(const DepthwiseBackwardParams& p, int64_t unit0, int64_t unit1, F row) {
   const ConvShape& s = p.shape;
-  const int64_t taps = s.kh * s.kw, panels = p.split.group / kPanel;
+  const int64_t taps = s.kh * s.kw, panels = p.split.group / p.split.width, width = p.split.width;
   Ring ring = backward_ring(s);
-  const int64_t view_floats = (s.w + kTrainTile * s.stride_w) * kPanel;
+  const int64_t view_columns = s.w + kTrainTile * s.stride_w, view_floats = 3 * view_columns * kPanel;
   const int64_t rings = panels * ring.floats(), weights = panels * taps * kPanel;
   const int64_t sums_floats = panels * kGradSums * kPanel, part_floats = sums_floats + weights;
   ring.data = scratch<float>(Slot::kRows, rings + view_floats + weights + 3 * part_floats);
-  float* view = ring.data + rings;
-  float* weight = view + view_floats;
+  const ViewRow view(ring.data + rings, view_columns);
+  float* weight = ring.data + rings + view_floats;
   float* chain = weight + weights;  // the sums of the gradient, then dweight
   double* total = reinterpret_cast<double*>(chain + part_floats);
   // Rows leave the columns beside the image as they are: zero.
@@ -182,32 +258,56 @@ void backward_units(const DepthwiseBackwardParams& p, int64_t unit0, int64_t uni
   std::fill(total, total + part_floats, 0.0);
   for (int64_t at = unit0; at < unit1; ++at) {
     const DepthwiseUnit unit = p.split.unit(at);
-    copy_weight<S>(p.weight, taps, s.c, unit, weight);
+    copy_weight<S>(p.weight, taps, s.c, unit, width, weight);
+    // The first row of du that the unit reads.
+    const int64_t first =
+        std::max<int64_t>(0, unit.row0 + s.pad_top - (s.kh - 1) * s.dilation_h + s.stride_h - 1) / s.stride_h;
     int64_t pixels = 0;
     for (int64_t n = unit.n0; n < unit.n1; ++n) {
       const int64_t image = n * s.h * s.w * s.c, out_image = n * s.oh * s.ow * s.c;
       const float* gate = p.grad.gate ? p.grad.gate + n * s.c : nullptr;
       const float* pool_grad = p.grad.pool_grad ? p.grad.pool_grad + n * s.c : nullptr;
-      int64_t next = std::max<int64_t>(0, unit.row0 + s.pad_top - (s.kh - 1) * s.dilation_h + s.stride_h - 1) /
-                     s.stride_h;  // the first row of du that was never in the ring
+      int64_t next = first;
       for (int64_t y = unit.row0; y < unit.row1; ++y) {
         const int64_t last = std::min(s.oh, (y + s.pad_top) / s.stride_h + 1);
         next = std::max(next, last - ring.slots);
+        // The input row after this one, and the rows of du that it reads first.
+        struct {
+          int64_t n, row, y0, y1;
+        } after{n, y + 1, last, 0};
+        if (after.row == unit.row1) after = {n + 1, unit.row0, first, 0};
+        after.y1 = std::min(s.oh, (after.row + s.pad_top) / s.stride_h + 1);
         const int64_t offset = image + y * s.w * s.c;
         const T* x = static_cast<const T*>(p.view.x) + offset;
-        for (int64_t i = 0; i < unit.channels; i += kPanel) {
-          const int64_t panel = i / kPanel, count = std::min(kPanel, unit.channels - i), c0 = unit.c0 + i;
+        for (int64_t i = 0; i < unit.channels; i += width) {
+          const int64_t panel = i / width, count = std::min(width, unit.channels - i), c0 = unit.c0 + i;
           for (int64_t oy = next; oy < last; ++oy) {
             const int64_t du = out_image + oy * s.ow * s.c;
             write_grad<S>(p.grad, s.c, static_cast<const T*>(p.grad.grad) + du,
                           p.grad.coef ? static_cast<const T*>(p.grad.u) + du : nullptr, gate, pool_grad, s.ow, c0,
                           count, ring.row(panel, oy), kPanel);
           }
-          if (p.dweight) write_view<S>(p.view, s.c, x, nullptr, s.w, c0, count, view, kPanel);
+          float* sums = p.sums ? chain + panel * kGradSums * kPanel : nullptr;
+          if (sums) {
+            write_slopes<S>(p.view.act, p.view.affine + c0, s.c, x + c0, s.w, count, view, sums);
+          } else if (p.dweight) {
+            write_view<S>(p.view, s.c, x, nullptr, s.w, c0, count, view.view, kPanel);
+          }
           T* dx = p.dx ? static_cast<T*>(p.dx) + offset + c0 : nullptr;
-          row(BackwardRow<T>{s, ring, panel, count, y, weight + i * taps, view, dx,
-                             p.dweight ? chain + sums_floats + i * taps : nullptr});
-          if (p.sums) add_grad_sums<S>(p.view, s.c, dx, s.c, x, s.w, c0, count, chain + i * kGradSums, kPanel);
+          Ahead ahead(s.c, count, sizeof(T));
+          if (after.n < unit.n1) {
+            const int64_t tiles = tiled(s.w) / kTrainTile;
+            const int64_t in = (after.n * s.h + after.row) * s.w * s.c + c0;
+            if (p.dweight || p.sums) ahead.add(static_cast<const T*>(p.view.x) + in, s.w, tiles);
+            if (p.dx) ahead.add(static_cast<const T*>(p.dx) + in, s.w, tiles);
+            for (int64_t oy = after.y0; oy < after.y1; ++oy) {
+              const int64_t out = (after.n * s.oh + oy) * s.ow * s.c + c0;
+              ahead.add(static_cast<const T*>(p.grad.grad) + out, s.ow, tiles);
+              if (p.grad.coef) ahead.add(static_cast<const T*>(p.grad.u) + out, s.ow, tiles);
+            }
+          }
+          row(BackwardRow<T>{s, ring, panel, count, y, weight + panel * taps * kPanel, view, dx,
+                             p.dweight ? chain + sums_floats + panel * taps * kPanel : nullptr, sums, ahead});
         }
         next = std::max(next, last);
         if ((pixels += s.w) >= kChainPixels) {
@@ -217,10 +317,10 @@ void backward_units(const DepthwiseBackwardParams& p, int64_t unit0, int64_t uni
       }
       if (!p.sums) continue;
       move_sums<S>(chain, total, sums_floats);
-      for (int64_t i = 0; i < unit.channels; i += kPanel) {
-        const int64_t count = std::min(kPanel, unit.channels - i);
+      for (int64_t i = 0; i < unit.channels; i += width) {
+        const int64_t count = std::min(width, unit.channels - i);
         for (int64_t j = 0; j < kGradSums; ++j) {
-          const double* in = total + i * kGradSums + j * kPanel;
+          const double* in = total + (i / width * kGradSums + j) * kPanel;
           std::copy(in, in + count, p.sums + ((n * p.split.bands + unit.band) * kGradSums + j) * s.c + unit.c0 + i);
         }
       }
@@ -228,10 +328,10 @@ void backward_units(const DepthwiseBackwardParams& p, int64_t unit0, int64_t uni
     }
     if (!p.dweight) continue;
     move_sums<S>(chain + sums_floats, total + sums_floats, weights);
-    for (int64_t i = 0; i < unit.channels; i += kPanel) {
-      const int64_t count = std::min(kPanel, unit.channels - i);
+    for (int64_t i = 0; i < unit.channels; i += width) {
+      const int64_t count = std::min(width, unit.channels - i);
       for (int64_t tap = 0; tap < taps; ++tap) {
-        const double* in = total + sums_floats + i * taps + tap * kPanel;
+        const double* in = total + sums_floats + (i / width * taps + tap) * kPanel;
         std::copy(in, in + count, p.dweight + (unit.part * taps + tap) * s.c + unit.c0 + i);
       }
     }

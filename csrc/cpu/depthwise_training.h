@@ -35,11 +35,37 @@ inline Ring stats_ring(const ConvShape& s) {
   return {(s.kh - 1) * s.dilation_h + 1, std::max(read, s.pad_left + s.w), s.pad_left};
 }
 
+// Rows that a panel reads or writes next, asked for a few pixels at a time while the row before is computed: a panel's
+// channels of the pixels of a row are short runs far apart, which the processor's own prefetcher does not follow.
+struct Ahead {
+  static constexpr int kRows = 6;
+  const char* rows[kRows];
+  int64_t pixels[kRows], steps[kRows];
+  int count = 0;
+  int64_t pitch, bytes;
+
+  Ahead(int64_t c, int64_t channels, int64_t size) : pitch(c * size), bytes(channels * size) {}
+  // `tiles` calls of fetch cover the row.
+  void add(const void* row, int64_t row_pixels, int64_t tiles) {
+    if (count == kRows) return;
+    rows[count] = static_cast<const char*>(row);
+    pixels[count] = row_pixels;
+    steps[count++] = (row_pixels + tiles - 1) / tiles;
+  }
+  void fetch() {
+    for (int i = 0; i < count; ++i) {
+      for (int64_t j = std::min(steps[i], pixels[i]); j > 0; --j, --pixels[i], rows[i] += pitch) {
+        for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(rows[i] + b, 0, 2);
+      }
+    }
+  }
+};
+
 // The weights of a unit's channels, panel by panel as (kh * kw, kPanel). Lanes beyond c stay as they are.
 template <class S>
-void copy_weight(const float* weight, int64_t taps, int64_t c, const DepthwiseUnit& unit, float* out) {
-  for (int64_t i = 0; i < unit.channels; i += kPanel, out += taps * kPanel) {
-    const int64_t count = std::min(kPanel, unit.channels - i);
+void copy_weight(const float* weight, int64_t taps, int64_t c, const DepthwiseUnit& unit, int64_t width, float* out) {
+  for (int64_t i = 0; i < unit.channels; i += width, out += taps * kPanel) {
+    const int64_t count = std::min(width, unit.channels - i);
     for (int64_t tap = 0; tap < taps; ++tap) {
       const float* in = weight + tap * c + unit.c0 + i;
       for_lanes<S>(count, [&](int64_t j, int lanes) __attribute__((always_inline)) {
@@ -108,6 +134,7 @@ struct StatsRow {
   const float* weight;    // (kh * kw, kPanel)
   T* u;                   // the output row, at the panel's first channel
   StatsSums sums;
+  Ahead ahead;
 };
 
 template <class S, class T, int K, int Stride>
@@ -145,6 +172,7 @@ void stats_row_fixed(StatsRow<T> r) {
       finish_stats(acc, r.u + ox * r.s.c, r.s.c, columns, lanes, r.sums, i);
     });
     r.sums.first = false;
+    r.ahead.fetch();
   }
 }
 
@@ -172,7 +200,7 @@ void stats_row_general(StatsRow<T> r) {
 template <class S, class T, class F>
 void stats_units(const DepthwiseStatsParams& p, int64_t unit0, int64_t unit1, F row) {
   const ConvShape& s = p.shape;
-  const int64_t taps = s.kh * s.kw, panels = p.split.group / kPanel;
+  const int64_t taps = s.kh * s.kw, panels = p.split.group / p.split.width, width = p.split.width;
   Ring ring = stats_ring(s);
   const int64_t sizes[] = {panels * ring.floats(), panels * taps * kPanel, panels * kPanel};
   ring.data = scratch<float>(Slot::kRows, sizes[0] + sizes[1] + 7 * sizes[2]);
@@ -181,15 +209,16 @@ void stats_units(const DepthwiseStatsParams& p, int64_t unit0, int64_t unit1, F 
   float* chain = shift + sizes[2];
   double* moments = reinterpret_cast<double*>(chain + 2 * sizes[2]);  // (2, kPanel) a panel: mean, squared deviations
   // Rows leave the columns beside the image as they are: zero.
-  std::fill(ring.data, ring.data + sizes[0] + sizes[1], 0.0f);
+  std::fill(ring.data, chain, 0.0f);
   for (int64_t at = unit0; at < unit1; ++at) {
     const DepthwiseUnit unit = p.split.unit(at);
-    copy_weight<S>(p.weight, taps, s.c, unit, weight);
+    copy_weight<S>(p.weight, taps, s.c, unit, width, weight);
     std::fill(chain, chain + 2 * sizes[2], 0.0f);
     std::fill(moments, moments + 2 * sizes[2], 0.0);
     int64_t pixels = 0, before = 0;
     const auto join_chains = [&] {
-      for (int64_t i = 0; i < unit.channels; i += kPanel) {
+      for (int64_t panel = 0; panel * width < unit.channels; ++panel) {
+        const int64_t i = panel * kPanel;
         join_chain<S>(shift + i, chain + 2 * i, chain + 2 * i + kPanel, pixels, before, moments + 2 * i,
                       moments + 2 * i + kPanel);
       }
@@ -206,15 +235,30 @@ void stats_units(const DepthwiseStatsParams& p, int64_t unit0, int64_t unit1, F 
         next = std::max(next, iy0);
         const int64_t kh0 = iy0 < 0 ? std::min(s.kh, (-iy0 + s.dilation_h - 1) / s.dilation_h) : 0;
         const int64_t kh1 = std::min(s.kh, iy0 < s.h ? (s.h - iy0 + s.dilation_h - 1) / s.dilation_h : 0);
-        for (int64_t i = 0; i < unit.channels; i += kPanel) {
-          const int64_t panel = i / kPanel, count = std::min(kPanel, unit.channels - i);
+        // The output row after this one, and the rows that it reads first.
+        struct {
+          int64_t n, row, y0, y1;
+        } after{n, oy + 1, std::max<int64_t>(0, last), 0};
+        if (after.row == unit.row1)
+          after = {n + 1, unit.row0, std::max<int64_t>(0, unit.row0 * s.stride_h - s.pad_top), 0};
+        after.y1 = std::min(s.h, after.row * s.stride_h - s.pad_top + ring.slots);
+        for (int64_t i = 0; i < unit.channels; i += width) {
+          const int64_t panel = i / width, at_panel = panel * kPanel, count = std::min(width, unit.channels - i);
           for (int64_t y = next; y < last; ++y) {
             write_view<S>(p.view, s.c, image + y * s.w * s.c, nullptr, s.w, unit.c0 + i, count, ring.row(panel, y),
                           kPanel);
           }
+          Ahead ahead(s.c, count, sizeof(T));
+          if (after.n < unit.n1) {
+            const int64_t tiles = tiled(s.ow) / kTrainTile, c0 = unit.c0 + i;
+            for (int64_t y = after.y0; y < after.y1; ++y) {
+              ahead.add(static_cast<const T*>(p.view.x) + (after.n * s.h + y) * s.w * s.c + c0, s.w, tiles);
+            }
+            ahead.add(static_cast<const T*>(p.u) + (after.n * s.oh + after.row) * s.ow * s.c + c0, s.ow, tiles);
+          }
           row(StatsRow<T>{s, ring, panel, count, iy0, kh0, std::max(kh0, kh1), weight + panel * taps * kPanel,
                           u + oy * s.ow * s.c + unit.c0 + i,
-                          StatsSums{shift + i, chain + 2 * i, n == unit.n0 && oy == unit.row0}});
+                          StatsSums{shift + at_panel, chain + 2 * at_panel, n == unit.n0 && oy == unit.row0}, ahead});
         }
         next = std::max(next, last);
         if ((pixels += s.ow) >= kChainPixels || before == 0) join_chains();
@@ -222,10 +266,11 @@ void stats_units(const DepthwiseStatsParams& p, int64_t unit0, int64_t unit1, F 
     }
     if (pixels) join_chains();
     double* out = p.moments + unit.part * 2 * s.c + unit.c0;
-    for (int64_t i = 0; i < unit.channels; i += kPanel) {
-      const int64_t count = std::min(kPanel, unit.channels - i);
-      std::copy(moments + 2 * i, moments + 2 * i + count, out + i);
-      std::copy(moments + 2 * i + kPanel, moments + 2 * i + kPanel + count, out + s.c + i);
+    for (int64_t i = 0; i < unit.channels; i += width) {
+      const int64_t count = std::min(width, unit.channels - i);
+      const double* in = moments + i / width * 2 * kPanel;
+      std::copy(in, in + count, out + i);
+      std::copy(in + kPanel, in + kPanel + count, out + s.c + i);
     }
   }
 }
