@@ -130,10 +130,10 @@ struct Hardswish {
   EFFOPS_HD static V apply(V x) {
     return x * vmin(V(6.0f), vmax(V(0.0f), x + V(3.0f))) * V(1.0f / 6.0f);
   }
-  // 0 below -3, x / 3 + 1 / 2 up to 3, 1 above.
+  // 0 up to -3, x / 3 + 1 / 2 below 3, then 1.
   template <class V>
   EFFOPS_HD static ValueAndSlope<V> both(V x) {
-    const V inner = where_positive(x - V(3.0f), V(1.0f), fma(x, V(1.0f / 3.0f), V(0.5f)));
+    const V inner = where_positive(V(3.0f) - x, fma(x, V(1.0f / 3.0f), V(0.5f)), V(1.0f));
     return {apply(x), where_positive(x + V(3.0f), inner, V(0.0f))};
   }
 };

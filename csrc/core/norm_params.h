@@ -46,12 +46,13 @@ struct NormGradParams {
   void* y;  // (n, pixels, c)
 };
 
-// Mean and sum of squared deviations of every channel over runs of `part` pixels; images follow each other.
+// Shift, mean less the shift and sum of squared deviations of every channel over runs of `part` pixels; images follow
+// each other.
 struct NormStatsParams {
   int64_t pixels, c, part;
   DType dtype;
   const void* x;  // (pixels, c)
-  float* stats;   // (parts, 2, c)
+  float* stats;   // (parts, 3, c)
 };
 
 }  // namespace effops

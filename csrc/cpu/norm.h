@@ -19,10 +19,11 @@ inline void with_dtype(DType dtype, F&& f) {
   }
 }
 
-// Mean and sum of squared deviations of one part. Shifted by the first pixel, the sums are as large as the deviations,
-// however far from zero the values lie.
+// Statistics of one part. Shifted by its first pixel, the sums are as large as the deviations, however far from zero
+// the values lie; the mean stays apart from the shift, as their sum would round that away again.
 template <class S, class T>
-void norm_stats_part(const T* x, int64_t pixels, int64_t c, float* mean, float* squares) {
+void norm_stats_part(const T* x, int64_t pixels, int64_t c, float* stats) {
+  float *mean = stats + c, *squares = stats + 2 * c;
   std::fill(mean, mean + c, 0.0f);
   std::fill(squares, squares + c, 0.0f);
   for_tiles<S, 4>(pixels, c, [&](int64_t p, int64_t i, int lanes, auto n) __attribute__((always_inline)) {
@@ -41,7 +42,8 @@ void norm_stats_part(const T* x, int64_t pixels, int64_t c, float* mean, float* 
   const S share(1.0f / static_cast<float>(pixels));
   for_lanes<S>(c, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     const S sum = load_lanes<S>(mean + i, lanes), away = sum * share;
-    store_lanes(load_lanes<S>(x + i, lanes) + away, mean + i, lanes);
+    store_lanes(load_lanes<S>(x + i, lanes), stats + i, lanes);
+    store_lanes(away, mean + i, lanes);
     store_lanes(vmax(S(0.0f), load_lanes<S>(squares + i, lanes) - sum * away), squares + i, lanes);
   });
 }
@@ -52,8 +54,7 @@ void norm_stats(const NormStatsParams& p, int64_t part0, int64_t part1) {
     const auto* x = static_cast<decltype(type)>(p.x);
     for (int64_t part = part0; part < part1; ++part) {
       const int64_t first = part * p.part;
-      float* stats = p.stats + part * 2 * p.c;
-      norm_stats_part<S>(x + first * p.c, std::min(p.part, p.pixels - first), p.c, stats, stats + p.c);
+      norm_stats_part<S>(x + first * p.c, std::min(p.part, p.pixels - first), p.c, p.stats + part * 3 * p.c);
     }
   });
 }

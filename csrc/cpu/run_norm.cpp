@@ -28,14 +28,14 @@ void sum_parts(const float* in, int64_t parts, int64_t pitch, int64_t c, double 
 void join_statistics(const NormStatsParams& p, int64_t parts, int64_t c0, int64_t count, float* out) {
   double mean[kBlock] = {}, squares[kBlock] = {};
   for (int64_t part = 0; part < parts; ++part) {
-    const float* at = p.stats + part * 2 * p.c + c0;
+    const float* at = p.stats + part * 3 * p.c + c0;
     const double before = static_cast<double>(part * p.part);
     const double size = static_cast<double>(std::min(p.part, p.pixels - part * p.part));
     const double share = size / (before + size);
     for (int64_t i = 0; i < count; ++i) {
-      const double away = at[i] - mean[i];
+      const double away = static_cast<double>(at[i]) + at[p.c + i] - mean[i];
       mean[i] += away * share;
-      squares[i] += at[p.c + i] + away * away * before * share;
+      squares[i] += at[2 * p.c + i] + away * away * before * share;
     }
   }
   for (int64_t i = 0; i < count; ++i) {
@@ -50,7 +50,7 @@ void run_norm_stats(NormStatsParams params, float* stats, const Threads& threads
   const Kernels& k = kernels();
   params.part = std::min<int64_t>(256, std::max<int64_t>(16, params.pixels / 64));
   const int64_t parts = (params.pixels + params.part - 1) / params.part;
-  params.stats = scratch<float>(Slot::kSums, parts * 2 * params.c);
+  params.stats = scratch<float>(Slot::kSums, parts * 3 * params.c);
   parallel(threads, parts, params.part * params.c,
            [&](int64_t begin, int64_t end) { k.norm_stats(params, begin, end); });
   parallel(threads, (params.c + kBlock - 1) / kBlock, parts * kBlock, [&](int64_t begin, int64_t end) {

@@ -36,7 +36,7 @@ def _silu_grad(z: Tensor) -> Tensor:
 
 
 def _hardswish_grad(z: Tensor) -> Tensor:
-    return torch.where(z < -3, 0.0, torch.where(z <= 3, z / 3 + 0.5, torch.ones_like(z)))
+    return torch.where(z <= -3, 0.0, torch.where(z < 3, z / 3 + 0.5, torch.ones_like(z)))
 
 
 def _gelu_grad(z: Tensor) -> Tensor:

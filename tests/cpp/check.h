@@ -114,6 +114,27 @@ inline double activate(effops::Act act, double x) {
   }
   return 0;
 }
+// The derivatives in double; at the kinks torch's.
+inline double slope(effops::Act act, double x) {
+  switch (act) {
+    case effops::Act::kIdentity:
+      return 1;
+    case effops::Act::kRelu:
+      return x > 0;
+    case effops::Act::kRelu6:
+      return x > 0 && x < 6;
+    case effops::Act::kSilu: {
+      const double s = 1 / (1 + std::exp(-x));
+      return s == 0 ? 0 : s * (1 + x * (1 - s));
+    }
+    case effops::Act::kHardswish:
+      return x <= -3 ? 0 : x < 3 ? x / 3 + 0.5 : 1;
+    case effops::Act::kGelu:
+      return 0.5 * (1 + std::erf(x / std::sqrt(2.0))) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::acos(-1.0));
+  }
+  return 0;
+}
+
 constexpr effops::Act kActs[] = {effops::Act::kIdentity, effops::Act::kRelu,      effops::Act::kRelu6,
                                  effops::Act::kSilu,     effops::Act::kHardswish, effops::Act::kGelu};
 

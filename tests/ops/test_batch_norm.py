@@ -141,9 +141,9 @@ def test_a_mean_ten_thousand_times_the_deviation(isa, conv):
         weight = None if weights[conv] is None else weights[conv].to(x.dtype)
         return effops.ops.conv_bn_chain(x, [effops.ops.Layer(conv, weight, bn)]), var
 
-    (actual, var), (exact, exact_var) = normalised(x), normalised(x.double())
+    actual, var = normalised(x)
     with effops.backend("reference"):
-        eager, eager_var = normalised(x)
+        (eager, eager_var), (exact, exact_var) = normalised(x), normalised(x.double())
     assert_as_good_as_eager(actual, eager, exact)
     assert_as_good_as_eager(var, eager_var, exact_var, scale=10 * exact_var.max().item())
 

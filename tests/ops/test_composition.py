@@ -9,7 +9,7 @@ import effops
 from effops.nn import MBConv
 from effops.testing import kernel_samples
 
-from .chains import cases
+from .chains import Case, cases, ramp
 
 CASES = list(cases())
 BLOCK = CASES[0]
@@ -103,15 +103,19 @@ def test_exports(training):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_partial_gradients(case):
     """Each tensor alone gets the gradient that it gets among all."""
+
+    def loss(case: Case) -> torch.Tensor:
+        return sum((y * ramp(y)).sum() for y in case.forward())
+
     full = case.to(torch.float32)
     wanted = full.parameters()
-    everything = torch.autograd.grad(sum(y.square().sum() for y in full.forward()), wanted)
+    everything = torch.autograd.grad(loss(full), wanted)
     for i in range(len(wanted)):
         alone = case.to(torch.float32)
         for j, tensor in enumerate(alone.parameters()):
             tensor.requires_grad_(j == i)
-        (grad,) = torch.autograd.grad(sum(y.square().sum() for y in alone.forward()), alone.parameters()[i])
-        assert torch.equal(grad, everything[i]), i
+        (grad,) = torch.autograd.grad(loss(alone), alone.parameters()[i])
+        torch.testing.assert_close(grad, everything[i], rtol=1e-4, atol=1e-5 * everything[i].abs().max().item())
 
 
 @pytest.mark.parametrize("how", ["sum", "cat", "slice", "expand", "channels_last", "transpose"])
@@ -134,7 +138,8 @@ def test_incoming_gradients_of_any_stride(how):
             (y,) = case.forward()
             grads.append(torch.autograd.grad(loss(y), case.parameters()))
     for ours, theirs in zip(*grads, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
+        # The gradient of a plain sum is zero behind a batch norm: what is left are rounding errors of its terms.
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item() + 1e-3)
 
 
 def test_backward_twice_with_a_retained_graph():

@@ -117,8 +117,10 @@ def test_gradients_of_the_function_in_float64(on_references, case):
 def test_the_function_equals_the_reference_in_float64(on_references, monkeypatch, case):
     actual = case.to(torch.float64).step()
     monkeypatch.undo()
+    # torch's own derivative of hardsigmoid holds 1 / 6 in float32, in every dtype.
+    tolerance = 1e-6 if "hardswish" in case.name else 1e-9
     for what, expected in case.to(torch.float64).step().items():
-        torch.testing.assert_close(actual[what], expected, rtol=1e-9, atol=1e-9, msg=what)
+        torch.testing.assert_close(actual[what], expected, rtol=tolerance, atol=tolerance, msg=what)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
