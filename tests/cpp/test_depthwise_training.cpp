@@ -8,11 +8,6 @@ using namespace effops_test;
 
 namespace {
 
-double slope(Act act, double x) {
-  const double step = 1e-5;
-  return (activate(act, x + step) - activate(act, x - step)) / (2 * step);
-}
-
 struct Case {
   int64_t n, c, h, w, k, stride, pad, dilation;
   Act act, u_act;
