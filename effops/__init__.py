@@ -16,6 +16,7 @@ from . import ops  # noqa: E402 - after the version check, so that an old torch 
 from .errors import ArgumentError, BackendError, CheckpointError, EffopsError  # noqa: E402
 from .models import create_model, list_models, model_info  # noqa: E402
 from .ops.backends import backend  # noqa: E402
+from .ops.extension import release_memory  # noqa: E402
 from .ops.introspection import explain  # noqa: E402
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "list_models",
     "model_info",
     "ops",
+    "release_memory",
 ]

@@ -1,22 +1,99 @@
 #include "memory.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <unordered_map>
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
 namespace effops {
+namespace {
 
-void advise_huge_pages(void* data, int64_t bytes) {
+constexpr int64_t kHugePage = 2 << 20;
+
+void* allocate(int64_t bytes) {
+  void* data = std::aligned_alloc(kHugePage, bytes);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr int64_t kHugePage = 2 << 20;
-  // Only blocks that the allocator maps one by one; smaller ones come from a heap that stays mapped.
-  if (bytes < 8 * kHugePage) return;
-  const auto begin = (reinterpret_cast<uintptr_t>(data) + kHugePage - 1) / kHugePage * kHugePage;
-  const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHugePage * kHugePage;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: a refusal changes nothing
-#else
-  (void)data, (void)bytes;
+  if (data) madvise(data, bytes, MADV_HUGEPAGE);  // advice: a refusal changes nothing
 #endif
+  return data;
 }
+
+class Buffers {
+ public:
+  void* take(int64_t bytes) {
+    const int64_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto fitting = free_.lower_bound(size);
+    // A looser fit would take the buffer of a result that comes in every step.
+    const bool found = fitting != free_.end() && fitting->first <= size + size / 8;
+    void* data = found ? fitting->second : allocate(size);
+    const int64_t taken = found ? fitting->first : size;
+    if (found) {
+      free_.erase(fitting);
+      free_bytes_ -= taken;
+    } else if (!data && free_bytes_) {
+      release(0);
+      data = allocate(size);
+    }
+    if (!data) return nullptr;
+    used_[data] = taken;
+    used_bytes_ += taken;
+    most_used_ = std::max(most_used_, used_bytes_);
+    return data;
+  }
+
+  void give_back(void* data) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto at = used_.find(data);
+    const int64_t size = at->second;
+    used_.erase(at);
+    used_bytes_ -= size;
+    free_.emplace(size, data);
+    free_bytes_ += size;
+    // Sizes have their peaks at different times of a step, so that all of them together are more than its peak.
+    release(most_used_ + most_used_ / 2);
+  }
+
+  int64_t release_all() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    most_used_ = used_bytes_;
+    return release(0);
+  }
+
+ private:
+  // Frees the largest until at most `keep` bytes are free; what was freed.
+  int64_t release(int64_t keep) {
+    const int64_t before = free_bytes_;
+    while (free_bytes_ > keep) {
+      const auto largest = std::prev(free_.end());
+      std::free(largest->second);
+      free_bytes_ -= largest->first;
+      free_.erase(largest);
+    }
+    return before - free_bytes_;
+  }
+
+  std::mutex mutex_;
+  std::multimap<int64_t, void*> free_;       // by size
+  std::unordered_map<void*, int64_t> used_;  // size of each
+  int64_t free_bytes_ = 0, used_bytes_ = 0, most_used_ = 0;
+};
+
+// Never destroyed: tensors may outlive every static object.
+Buffers& buffers() {
+  static Buffers* all = new Buffers;
+  return *all;
+}
+
+}  // namespace
+
+void* take_buffer(int64_t bytes) { return buffers().take(bytes); }
+void give_back_buffer(void* data) { buffers().give_back(data); }
+int64_t release_buffers() { return buffers().release_all(); }
 
 }  // namespace effops

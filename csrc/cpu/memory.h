@@ -1,12 +1,24 @@
-// Advice to the operating system about memory that is about to be written.
+// Memory of large results, kept for the next result of that size.
+//
+// The allocator returns blocks of many megabytes to the system and gets them back page by page, zeroed: that costs
+// several times the writing itself. A training step makes gigabytes of such results. Here they come in huge pages and
+// are used again, as torch's allocators for GPUs do.
 #pragma once
 
 #include <cstdint>
 
 namespace effops {
 
-// Asks for huge pages behind a large fresh buffer. The allocator returns blocks of this size to the system after every
-// call, so they fault again page by page: for 4 KiB pages that costs several times the writing itself.
-void advise_huge_pages(void* data, int64_t bytes);
+// Results of this size and above come from kept buffers.
+constexpr int64_t kKeptBytes = 1 << 20;
+
+// A buffer of at least `bytes` bytes, aligned to a page; null when there is no memory left.
+void* take_buffer(int64_t bytes);
+
+// Takes a buffer back. At most half as much again as was in use at one time stays free: the rest goes to the system.
+void give_back_buffer(void* data);
+
+// Returns all free buffers to the system; how many bytes that were.
+int64_t release_buffers();
 
 }  // namespace effops

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../cpu/kernels.h"
+#include "../cpu/memory.h"
 #include "effops_build_info.h"
 
 #define EFFOPS_STRING_(x) #x
@@ -44,5 +45,6 @@ PYBIND11_MODULE(_C, m) {
       "What processor and operating system offer.");
   m.def("available_isas", &effops::available_isas, "Tiers that run here, slowest first.");
   m.def("isa", [] { return std::string(effops::kernels().isa); }, "The tier in use.");
+  m.def("release_buffers", &effops::release_buffers, "Return kept buffers to the system; how many bytes.");
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Choose a tier for the whole process.");
 }

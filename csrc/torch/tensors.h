@@ -62,9 +62,16 @@ inline Tensor new_strided(const Tensor& like, const int64_t (&size)[N], const in
 // channels_last.
 inline Tensor new_image(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w) {
   const ScalarType dtype = like.scalar_type();
-  Tensor y = new_strided<4>(like, {n, c, h, w}, {h * w * c, 1, w * c, c}, dtype);
-  advise_huge_pages(y.mutable_data_ptr(), n * c * h * w * (dtype == ScalarType::Float ? 4 : 2));
-  return y;
+  const int64_t bytes = n * c * h * w * (dtype == ScalarType::Float ? 4 : 2);
+  void* data = bytes < kKeptBytes ? nullptr : take_buffer(bytes);
+  if (!data) return new_strided<4>(like, {n, c, h, w}, {h * w * c, 1, w * c, c}, dtype);
+  const int64_t size[] = {n, c, h, w}, stride[] = {h * w * c, 1, w * c, c};
+  const int32_t code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  AtenTensorHandle made = nullptr;
+  TORCH_ERROR_CODE_CHECK(torch_from_blob(
+      data, 4, size, stride, 0, code, aoti_torch_device_type_cpu(), -1, &made, aoti_torch_layout_strided(), nullptr, 0,
+      [](void* buffer, void*) { give_back_buffer(buffer); }, nullptr));
+  return Tensor(made);
 }
 
 inline Tensor new_floats(const Tensor& like, int64_t rows, int64_t columns) {

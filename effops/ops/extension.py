@@ -37,3 +37,12 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 
 module, load_error = _load()
+
+
+def release_memory() -> int:
+    """Return to the system the buffers that effops keeps for its next results; how many bytes that were.
+
+    Results of 1 MiB and more come from buffers that are used again when their tensors are gone, as torch does it on
+    GPUs. At most half as much again as was in use at one time is kept.
+    """
+    return 0 if module is None else module.release_buffers()
