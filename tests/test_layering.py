@@ -30,7 +30,7 @@ LAYERS = (
         "effops.ops.checks_training",
         "effops.ops.introspection",
     ),
-    ("effops.ops.autograd", "effops.ops.backends", "effops.ops.train", "effops.ops.reference_chain"),
+    ("effops.ops.autograd", "effops.ops.backends", "effops.ops.chain_autograd", "effops.ops.reference_chain"),
     ("effops.ops.register",),
     ("effops.ops.table",),
     (

@@ -16,9 +16,9 @@ from . import extension, reference_chain
 from . import register as _register  # noqa: F401 - the ops must exist before the first call
 from .autograd import FoldedOp
 from .chain import Chain
+from .chain_autograd import TrainChain
 from .spec import Op, Outputs
 from .table import OPS
-from .train import TrainChain
 
 ChainOutputs = tuple[Outputs, list[Tensor]]
 

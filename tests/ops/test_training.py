@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import effops
-from effops.ops import BatchNorm, Layer, backends, train
+from effops.ops import BatchNorm, Layer, backends, chain_autograd
 from effops.ops.spec import ACTIVATIONS
 from effops.ops.table import OPS
 from effops.testing import assert_as_good_as_eager
@@ -83,7 +83,7 @@ def test_blocks_of_any_shape(n, c, expanded, size, kernel, stride, same, act, me
 def on_references(monkeypatch):
     """The autograd function of the kernels on the table's references: its mathematics, in any dtype."""
     table = SimpleNamespace(**{name: op.reference for name, op in OPS.items()})
-    monkeypatch.setattr(train, "_ops", table)
+    monkeypatch.setattr(chain_autograd, "_ops", table)
     monkeypatch.setattr(backends, "choose", lambda rows, args: backends.BACKENDS["cpu"])
 
 
