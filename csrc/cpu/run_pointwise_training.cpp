@@ -38,6 +38,35 @@ void sum_parts(const float* sums, int64_t parts, int64_t size, int64_t begin, in
   }
 }
 
+// Mean and variance of the channels [begin, end) from those of the parts, by Chan's formula (Chan, Golub and LeVeque,
+// The American Statistician 37, 1983), in the order of the parts.
+void join_parts(const PointwiseStatsParams& p, int64_t rows, int64_t begin, int64_t end, float* statistics) {
+  constexpr int64_t kStrip = 128;
+  const int64_t n = p.product.n, parts = (rows + p.part_rows - 1) / p.part_rows;
+  double mean[kStrip], squares[kStrip];
+  for (int64_t i = begin; i < end; i += kStrip) {
+    const int64_t size = std::min(kStrip, end - i);
+    std::fill(mean, mean + size, 0.0);
+    std::fill(squares, squares + size, 0.0);
+    double count = 0;
+    for (int64_t part = 0; part < parts; ++part) {
+      const double more = static_cast<double>(std::min(p.part_rows, rows - part * p.part_rows));
+      const double share = more / (count + more), weight = count * share;
+      const double* at = p.statistics + part * 2 * n + i;
+      for (int64_t j = 0; j < size; ++j) {
+        const double away = at[j] - mean[j];
+        mean[j] += away * share;
+        squares[j] += at[n + j] + away * away * weight;
+      }
+      count += more;
+    }
+    for (int64_t j = 0; j < size; ++j) {
+      statistics[i + j] = static_cast<float>(mean[j]);
+      statistics[n + i + j] = static_cast<float>(squares[j] / count);
+    }
+  }
+}
+
 }  // namespace
 
 void run_pointwise_stats(const PointwiseShape& shape, const View& view, const WeightView& weight, void* u,
@@ -56,20 +85,7 @@ void run_pointwise_stats(const PointwiseShape& shape, const View& view, const We
   const Kernels& k = kernels();
   parallel(threads, parts, part_rows * n * shape.c,
            [&](int64_t begin, int64_t end) { k.pointwise_stats(p, begin, end); });
-  // Chan's formula joins the parts (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
-  for (int64_t i = 0; i < n; ++i) {
-    double count = 0, mean = 0, square = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      const double* of_part = p.statistics + part * 2 * n + i;
-      const double more = static_cast<double>(std::min(part_rows, rows - part * part_rows));
-      const double away = of_part[0] - mean, share = more / (count + more);
-      mean += away * share;
-      square += of_part[n] + away * away * count * share;
-      count += more;
-    }
-    statistics[i] = static_cast<float>(mean);
-    statistics[n + i] = static_cast<float>(square / count);
-  }
+  parallel(threads, n, parts * 4, [&](int64_t begin, int64_t end) { join_parts(p, rows, begin, end, statistics); });
 }
 
 void run_pointwise_backward(const PointwiseShape& shape, const GradView& grad, const View& view,
