@@ -4,7 +4,8 @@ from .blocks import DepthwiseSeparable, MBConv
 from .conv_bn_act import ConvBNAct, DepthwiseConvBNAct, PointwiseConvBNAct
 from .drop_path import DropPath
 from .squeeze_excite import SqueezeExcite
-from .training import convert_sync_batchnorm, set_memory
+from .sync_batch_norm import SyncBatchNorm2d, convert_sync_batchnorm
+from .training import set_memory
 
 __all__ = [
     "ConvBNAct",
@@ -14,6 +15,7 @@ __all__ = [
     "MBConv",
     "PointwiseConvBNAct",
     "SqueezeExcite",
+    "SyncBatchNorm2d",
     "convert_sync_batchnorm",
     "set_memory",
 ]

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from effops.ops.functional import kernel_layout
 
 from .conv import Conv2dSame
+from .sync_batch_norm import SYNCHRONISED
 
 Folded = tuple[Tensor, Tensor | None]
 
 _CONVS = (nn.Conv2d, Conv2dSame)
-_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_NORMS = (nn.BatchNorm2d, *SYNCHRONISED)
 # Stands for a bias or an affine part that a module does not have.
 _ABSENT = torch.empty(0)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import torch.distributed as dist
 from torch import nn
 
 from effops.errors import ArgumentError
 from effops.ops.chain import DENSE, DEPTHWISE, MEMORY, POINTWISE
-from effops.ops.training import BatchNorm, Layer
+from effops.ops.training import Layer
 from effops.ops.training import SqueezeExcite as GateWeights
 
 from .conv import Conv2dSame, op_padding
 from .squeeze_excite import SqueezeExcite
+from .sync_batch_norm import SYNCHRONISED, batch_norm_of
 
 _CONVS = (nn.Conv2d, Conv2dSame)
-_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_NORMS = (nn.BatchNorm2d, *SYNCHRONISED)
 
 
 def is_plain(module: nn.Module, types: tuple[type, ...]) -> bool:
@@ -29,14 +29,6 @@ def _kind(conv: nn.Conv2d) -> str | None:
         plain = conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0)
         return POINTWISE if plain else DENSE
     return DEPTHWISE if conv.groups == conv.in_channels == conv.out_channels else None
-
-
-def _group(bn: nn.Module) -> object | None:
-    """The process group of a synchronised batch norm that has somebody to synchronise with."""
-    if not isinstance(bn, nn.SyncBatchNorm) or not (dist.is_available() and dist.is_initialized()):
-        return None
-    group = bn.process_group or dist.group.WORLD
-    return group if dist.get_world_size(group) > 1 else None
 
 
 def layer(conv: nn.Module, bn: nn.Module | None, act: str, se: nn.Module | None = None) -> Layer | None:
@@ -57,30 +49,7 @@ def layer(conv: nn.Module, bn: nn.Module | None, act: str, se: nn.Module | None 
         gate = GateWeights(*se.weights(), act=se.act, gate=se.gate)
     elif se is not None and not is_plain(se, (nn.Identity,)):
         return None
-    batch_norm = BatchNorm(
-        bn.weight,
-        bn.bias,
-        bn.running_mean,
-        bn.running_var,
-        bn.training,
-        bn.momentum,
-        bn.eps,
-        bn.num_batches_tracked,
-        _group(bn) if bn.training else None,
-    )
-    return Layer(kind, conv.weight, batch_norm, conv.stride, op_padding(conv), conv.dilation, act, gate)
-
-
-def convert_sync_batchnorm(model: nn.Module, process_group: object | None = None) -> nn.Module:
-    """Let the batch norms of a model share their statistics between processes; returns the model.
-
-    The activations belong to the blocks, not to their batch norms, and stay; so do state and hooks. The blocks then
-    exchange statistics by collectives of the process group, on any device: gloo on CPUs, NCCL on GPUs.
-
-    Args:
-        process_group: processes that share statistics, None for all.
-    """
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)
+    return Layer(kind, conv.weight, batch_norm_of(bn), conv.stride, op_padding(conv), conv.dilation, act, gate)
 
 
 def set_memory(model: nn.Module, memory: str) -> nn.Module:

@@ -100,9 +100,12 @@ def test_training_equals_the_peers(name):
     target = torch.randn(logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     (logits * target).sum().backward()
     (logits_peer * target).sum().backward()
-    expected = dict(theirs.named_parameters())
+    expected = {key: parameter.grad for key, parameter in theirs.named_parameters()}
+    largest = max(grad.abs().max() for grad in expected.values())
     for key, parameter in ours.named_parameters():
-        assert peers.relative_error(parameter.grad, expected[key].grad) < 1e-6, key
+        # A bias between two batch norms has a gradient of zero: what is there is rounding.
+        scale = max(expected[key].abs().max(), 1e-6 * largest)
+        assert (parameter.grad - expected[key]).abs().max() < 1e-6 * scale, key
     for key, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[key], value, msg=key)
 

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from effops.nn import ConvBNAct, MBConv, convert_sync_batchnorm
+from effops.nn import ConvBNAct, MBConv, SyncBatchNorm2d, convert_sync_batchnorm
 
 WORLD = 2
 
@@ -67,6 +67,6 @@ def test_gradients_and_statistics_are_those_of_the_joined_batch(states):
 
 def test_the_conversion_keeps_activation_and_state():
     model, converted = network().eval(), convert_sync_batchnorm(network()).eval()
-    assert sum(isinstance(module, nn.SyncBatchNorm) for module in converted.modules()) == 7
+    assert sum(isinstance(module, SyncBatchNorm2d) for module in converted.modules()) == 7
     assert model.state_dict().keys() == converted.state_dict().keys()
     assert torch.equal(model(images()), converted(images()))
