@@ -48,8 +48,9 @@ def _count(u: Tensor) -> int:
 def _join(stats: Tensor, count: int, group: Any) -> tuple[Tensor, float]:
     """Statistics and number of values of all processes of the group, by Chan's formula."""
     own = torch.cat([stats.flatten(), stats.new_tensor([count])])
-    parts = own.new_empty(dist.get_world_size(group), own.numel())
-    dist.all_gather_into_tensor(parts, own, group=group)
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(gathered, own, group=group)
+    parts = torch.stack(gathered)
     counts, (means, variances) = parts[:, -1:], parts[:, :-1].unflatten(1, (2, -1)).unbind(1)
     total = counts.sum()
     mean = (means * counts).sum(0) / total
