@@ -18,22 +18,22 @@ class FoldedOp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, op: Op, *args: Any) -> Outputs:
-        ctx.op = op
+    def forward(ctx: Any, namespace: str, op: Op, *args: Any) -> Outputs:
+        ctx.namespace, ctx.op = namespace, op
         ctx.is_tensor = [isinstance(arg, Tensor) for arg in args]
         ctx.constants = [None if isinstance(arg, Tensor) else arg for arg in args]
         ctx.save_for_backward(*(arg for arg in args if isinstance(arg, Tensor)))
-        return op.overload(*args)
+        return op.overload_in(namespace)(*args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
         pairs = zip(ctx.is_tensor, ctx.constants, strict=True)
         args = [next(saved) if is_tensor else constant for is_tensor, constant in pairs]
-        needs = ctx.needs_input_grad[1:]
+        needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            return (None, *_differentiable(ctx.op, args, needs, grads))
-        return (None, *ctx.op.backward(needs, grads, *args))
+            return (None, None, *_differentiable(ctx.op, args, needs, grads))
+        return (None, None, *ctx.op.backward(getattr(torch.ops, ctx.namespace), needs, grads, *args))
 
 
 def _differentiable(op: Op, args: list, needs: tuple[bool, ...], grads: tuple[Tensor, ...]) -> list[Tensor | None]:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, BackendError
-from . import extension, reference_chain
+from . import extension, reference_chain, triton
 from . import register as _register  # noqa: F401 - the ops must exist before the first call
 from .autograd import FoldedOp
 from .chain import Chain
@@ -48,32 +49,54 @@ def _needs_grad(args: tuple) -> bool:
     return torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
 
 
-def _run_kernel(op: Op, args: tuple) -> Outputs:
+def _run_kernel(namespace: str, op: Op, args: tuple) -> Outputs:
     if _needs_grad(args):
-        return FoldedOp.apply(op, *args)
-    return op.overload(*args)
+        return FoldedOp.apply(namespace, op, *args)
+    return op.overload_in(namespace)(*args)
 
 
-def _run_kernel_chain(chain: Chain, args: tuple) -> ChainOutputs:
-    found = TrainChain.apply(chain, *args)
+def _run_kernel_chain(namespace: str, chain: Chain, args: tuple) -> ChainOutputs:
+    found = TrainChain.apply(namespace, chain, *args)
     outputs = 2 if chain.pool else 1
     return found[:2] if chain.pool else found[0], list(found[outputs:])
 
 
-_CPU_DTYPES = (torch.float32, torch.bfloat16)
-
-
-def _cpu_refuses(op: Op, args: tuple) -> str | None:
+def _refuses(kernels: str, dtypes: tuple[torch.dtype, ...], op: Op, args: tuple) -> str | None:
     for arg in args:
-        if isinstance(arg, Tensor) and arg.dtype not in _CPU_DTYPES:
-            return f"the CPU kernels compute in float32 and bfloat16; got {arg.dtype}"
+        if isinstance(arg, Tensor) and arg.dtype not in dtypes:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            return f"the {kernels} kernels compute in {known}; got {arg.dtype}"
     return None
 
+
+def _kernels(
+    name: str,
+    title: str,
+    devices: tuple[str, ...],
+    missing: str | None,
+    dtypes: tuple[torch.dtype, ...],
+    namespace: str = "effops",
+) -> Backend:
+    """A backend whose kernels are registered with torch under a namespace."""
+    return Backend(
+        name,
+        devices,
+        missing,
+        partial(_refuses, title, dtypes),
+        partial(_run_kernel, namespace),
+        partial(_run_kernel_chain, namespace),
+    )
+
+
+_CPU_DTYPES = (torch.float32, torch.bfloat16)
+_GPU_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("cpu", ("cpu",), extension.load_error, _cpu_refuses, _run_kernel, _run_kernel_chain),
+        _kernels("cpu", "CPU", ("cpu",), extension.load_error, _CPU_DTYPES),
+        _kernels("cuda", "CUDA", ("cuda",), extension.cuda_missing(), _GPU_DTYPES),
+        _kernels("triton", "Triton", triton.DEVICES, triton.missing(), _GPU_DTYPES, triton.NAMESPACE),
         Backend(
             "reference",
             (),
@@ -105,7 +128,7 @@ def backend(name: str) -> Iterator[None]:
     Holds for the whole process, as ``torch.backends`` flags do; the environment's ``EFFOPS_BACKEND`` sets the start.
 
     Args:
-        name: "cpu" (C++ kernels) or "reference" (plain torch).
+        name: "cpu" (C++ kernels), "cuda" (CUDA kernels), "triton" (Triton kernels) or "reference" (plain torch).
     """
     chosen = BACKENDS[_known(name, "backend")]
     if chosen.missing:
@@ -124,7 +147,7 @@ def why_not(backend: Backend, op: Op, args: tuple) -> str | None:
     if backend.device_types:
         if device not in backend.device_types:
             return f"it serves {', '.join(backend.device_types)}; the tensors are on {device}"
-        if backend.name not in op.backends.get(device, ()):
+        if not any(backend.name in names for names in op.backends.values()):
             return f"it has no kernel for {op.name} on {device}"
     return backend.missing or backend.refuses(op, args)
 

@@ -15,8 +15,9 @@ from .backward import dense_conv
 from .chain import DENSE, DEPTHWISE, NO_CONV, POINTWISE, UNIT_TENSORS, Chain, Unit, UnitTensors, unit_tensors
 from .spec import Outputs
 
-_ops = torch.ops.effops
 _IDENTITY = 0
+# A namespace of torch.ops that holds the rows of the op table.
+Ops = Any
 
 
 @dataclass
@@ -29,16 +30,16 @@ class _View:
     gate: Tensor | None = None
 
 
-def _convolve(unit: Unit, view: _View, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+def _convolve(ops: Ops, unit: Unit, view: _View, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """The raw output and its statistics."""
     if unit.conv == POINTWISE:
-        return _ops.pointwise_conv_stats(view.x, view.affine, view.gate, weight.to(view.x.dtype), view.act)
+        return ops.pointwise_conv_stats(view.x, view.affine, view.gate, weight.to(view.x.dtype), view.act)
     if unit.conv == DEPTHWISE:
-        return _ops.depthwise_conv_stats(view.x, view.affine, weight.to(view.x.dtype), *unit.geometry, view.act)
+        return ops.depthwise_conv_stats(view.x, view.affine, weight.to(view.x.dtype), *unit.geometry, view.act)
     u = view.x
     if unit.conv == DENSE:
-        u = _ops.conv_act(u, weight.to(u.dtype), None, *unit.geometry, _IDENTITY)
-    return u, _ops.batch_norm_stats(u)
+        u = ops.conv_act(u, weight.to(u.dtype), None, *unit.geometry, _IDENTITY)
+    return u, ops.batch_norm_stats(u)
 
 
 def _count(u: Tensor) -> int:
@@ -91,15 +92,15 @@ class _Step:
 
 
 def _forward(
-    chain: Chain, x: Tensor, sample_scale: Tensor | None, tensors: Sequence[Tensor | None]
+    ops: Ops, chain: Chain, x: Tensor, sample_scale: Tensor | None, tensors: Sequence[Tensor | None]
 ) -> tuple[Outputs, list[Tensor], list[_Step]]:
     view, steps, statistics = _View(x), [], []
     for unit, t in zip(chain.units, unit_tensors(tensors), strict=True):
         pooled = None
         if unit.squeeze_excite:
-            pooled = _ops.batch_norm_pool(view.x, view.affine, view.act)
-            view.gate = _ops.se_gate(pooled, *t.squeeze_excite, *unit.squeeze_excite)
-        u, stats = _convolve(unit, view, t.weight)
+            pooled = ops.batch_norm_pool(view.x, view.affine, view.act)
+            view.gate = ops.se_gate(pooled, *t.squeeze_excite, *unit.squeeze_excite)
+        u, stats = _convolve(ops, unit, view, t.weight)
         count: Tensor | float = _count(u)
         if not unit.batch_stats:
             stats = torch.stack([t.mean, t.var]).to(stats.dtype)
@@ -112,9 +113,9 @@ def _forward(
         statistics.append(stats)
         view = _View(u, affine, unit.act)
     if chain.pool:
-        return _ops.batch_norm_apply_pool(view.x, view.affine, view.act), statistics, steps
+        return ops.batch_norm_apply_pool(view.x, view.affine, view.act), statistics, steps
     gate = _per_channel(sample_scale, view.x.shape[1])
-    y = _ops.batch_norm_apply(view.x, view.affine, gate, x if chain.residual else None, view.act)
+    y = ops.batch_norm_apply(view.x, view.affine, gate, x if chain.residual else None, view.act)
     return y, statistics, steps
 
 
@@ -149,20 +150,20 @@ def _batch_norm_backward(unit: Unit, step: _Step, grad: _Grad) -> tuple[Tensor, 
 
 
 def _conv_backward(
-    unit: Unit, step: _Step, grad: _Grad, coef: Tensor, weight: Tensor | None, needs: tuple[bool, bool]
+    ops: Ops, unit: Unit, step: _Step, grad: _Grad, coef: Tensor, weight: Tensor | None, needs: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of the convolution's view and weight, and the sums for the unit below."""
     view = step.view
     g = (grad.value, step.u, coef, grad.gate, grad.pool_grad, unit.act)
     if unit.conv == POINTWISE:
         weight = weight.to(view.x.dtype)
-        return _ops.pointwise_conv_backward(*g, view.x, view.affine, view.gate, view.act, weight, *needs)
+        return ops.pointwise_conv_backward(*g, view.x, view.affine, view.gate, view.act, weight, *needs)
     if unit.conv == DEPTHWISE:
         weight = weight.to(view.x.dtype)
-        return _ops.depthwise_conv_backward(*g, view.x, view.affine, view.act, weight, *unit.geometry, *needs)
+        return ops.depthwise_conv_backward(*g, view.x, view.affine, view.act, weight, *unit.geometry, *needs)
     if not any(needs):
         return None, None, None
-    du = _ops.batch_norm_grad_apply(*g)
+    du = ops.batch_norm_grad_apply(*g)
     if unit.conv == NO_CONV:
         return du, None, None
     dx, dweight = dense_conv(du, view.x, weight.to(view.x.dtype), unit.geometry, needs)
@@ -177,10 +178,10 @@ class TrainChain(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, chain: Chain, x: Tensor, sample_scale: Tensor | None, *tensors: Tensor | None
+        ctx: Any, namespace: str, chain: Chain, x: Tensor, sample_scale: Tensor | None, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
-        outputs, statistics, steps = _forward(chain, x, sample_scale, tensors)
-        ctx.chain = chain
+        outputs, statistics, steps = _forward(getattr(torch.ops, namespace), chain, x, sample_scale, tensors)
+        ctx.namespace, ctx.chain = namespace, chain
         ctx.counts = [step.count for step in steps]
         kept = []
         for i, step in enumerate(steps):
@@ -194,11 +195,11 @@ class TrainChain(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _double_backward(ctx, dy, rest[0] if ctx.chain.pool else None)
-        chain, needs = ctx.chain, ctx.needs_input_grad
+        ops, chain, needs = getattr(torch.ops, ctx.namespace), ctx.chain, ctx.needs_input_grad[1:]
         sample_scale, steps, tensors = _restore(ctx)
         last, u = chain.units[-1], steps[-1].u
         pool_grad = rest[0] / (u.shape[2] * u.shape[3]) if chain.pool else None
-        sums = _ops.batch_norm_grad_sums(dy, u, steps[-1].affine, last.act)
+        sums = ops.batch_norm_grad_sums(dy, u, steps[-1].affine, last.act)
         grad = _Grad(dy, sums, _per_channel(sample_scale, u.shape[1]), pool_grad)
         d_scale = sums[0].sum(1) if sample_scale is not None and needs[2] else None
         found: list[Tensor | None] = [None] * len(tensors)
@@ -210,15 +211,15 @@ class TrainChain(torch.autograd.Function):
             # What lies below: the unit's squeeze-excite, the units before it, the chain's input.
             need_x = needs[1] or any(needs[3 : at + 3]) or any(wanted[5:])
             if i and chain.recomputed(i - 1):
-                _recompute(chain.units[i - 1], steps[i - 1], step, tensors[at - UNIT_TENSORS])
+                _recompute(ops, chain.units[i - 1], steps[i - 1], step, tensors[at - UNIT_TENSORS])
             coef, found[at + 1], found[at + 2] = _batch_norm_backward(unit, step, grad)
-            dx, found[at], sums = _conv_backward(unit, step, grad, coef, t.weight, (need_x, wanted[0]))
+            dx, found[at], sums = _conv_backward(ops, unit, step, grad, coef, t.weight, (need_x, wanted[0]))
             if not need_x:
                 break
             grad = _Grad(dx, sums)
             if unit.squeeze_excite:
                 gate = step.view.gate
-                d_pooled, *found[at + 5 : at + UNIT_TENSORS] = _ops.se_gate_backward(
+                d_pooled, *found[at + 5 : at + UNIT_TENSORS] = ops.se_gate_backward(
                     sums[0], gate, step.pooled, *t.squeeze_excite, *unit.squeeze_excite
                 )
                 grad.gate, grad.pool_grad = gate, d_pooled / (step.view.x.shape[2] * step.view.x.shape[3])
@@ -228,11 +229,11 @@ class TrainChain(torch.autograd.Function):
             g.to(p.dtype).view(p.shape) if g is not None and p is not None and n else None
             for g, p, n in zip(found, tensors, needs[3:], strict=True)
         )
-        return (None, dx if needs[1] else None, d_scale, *params)
+        return (None, None, dx if needs[1] else None, d_scale, *params)
 
 
-def _recompute(unit: Unit, step: _Step, above: _Step, weight: Tensor) -> None:
-    step.u, _ = _convolve(unit, step.view, weight)
+def _recompute(ops: Ops, unit: Unit, step: _Step, above: _Step, weight: Tensor) -> None:
+    step.u, _ = _convolve(ops, unit, step.view, weight)
     above.view.x = step.u
 
 
@@ -256,7 +257,7 @@ def _double_backward(ctx: Any, dy: Tensor, d_pooled: Tensor | None) -> tuple[Ten
     with torch.enable_grad():
         outputs, _ = reference_chain.run(chain, *inputs)
     outputs = outputs if chain.pool else (outputs,)
-    wanted = [t for t, need in zip(inputs, ctx.needs_input_grad[1:], strict=True) if need]
+    wanted = [t for t, need in zip(inputs, ctx.needs_input_grad[2:], strict=True) if need]
     grads = (dy, d_pooled) if chain.pool else (dy,)
     found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
-    return (None, *(next(found) if need else None for need in ctx.needs_input_grad[1:]))
+    return (None, None, *(next(found) if need else None for need in ctx.needs_input_grad[2:]))

@@ -11,6 +11,9 @@ from types import ModuleType
 _REBUILD = "Rebuild it: pip install --no-build-isolation --force-reinstall --no-deps . in a checkout of effops"
 
 
+_CUDA = "Build them where nvcc is: EFFOPS_CUDA=1 pip install --no-build-isolation --no-deps . in a checkout of effops"
+
+
 def _explain(error: ImportError) -> str:
     package = Path(__file__).resolve().parent.parent
     built = sorted(path.name for path in package.glob("_C.*") if path.suffix in (".so", ".pyd", ".dylib"))
@@ -37,6 +40,13 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 
 module, load_error = _load()
+
+
+def cuda_missing() -> str | None:
+    """Why no CUDA kernel can run in this process, or None."""
+    if load_error is not None:
+        return load_error
+    return None if module.build_info().get("cuda") else f"this build of effops has no CUDA kernels. {_CUDA}"
 
 
 def release_memory() -> int:

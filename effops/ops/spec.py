@@ -60,4 +60,8 @@ class Op:
     @cached_property
     def overload(self) -> Any:
         """The callable overload, ``torch.ops.effops.<name>.default``."""
-        return getattr(torch.ops.effops, self.name).default
+        return self.overload_in("effops")
+
+    def overload_in(self, namespace: str) -> Any:
+        """The callable overload of another backend's namespace; see :mod:`effops.ops.register`."""
+        return getattr(getattr(torch.ops, namespace), self.name).default

@@ -48,9 +48,9 @@ class KernelSample:
 
         return self.map(lambda name, t: t if kept(name, t) and dtype != torch.float64 else t.to(dtype))
 
-    def run(self) -> tuple[Tensor, ...]:
-        """The outputs of the registered kernel, always as a tuple."""
-        return _tuple(self.op.overload(*self.args))
+    def run(self, namespace: str = "effops") -> tuple[Tensor, ...]:
+        """The outputs of the kernel registered in this namespace of ``torch.ops``, always as a tuple."""
+        return _tuple(self.op.overload_in(namespace)(*self.args))
 
     def reference(self) -> tuple[Tensor, ...]:
         """The outputs of the reference, always as a tuple."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import effops
-from effops.ops import BatchNorm, Layer, backends, chain_autograd
+from effops.ops import BatchNorm, Layer, backends
 from effops.ops.spec import ACTIVATIONS
 from effops.ops.table import OPS
 from effops.testing import assert_as_good_as_eager
@@ -83,8 +84,9 @@ def test_blocks_of_any_shape(n, c, expanded, size, kernel, stride, same, act, me
 def on_references(monkeypatch):
     """The autograd function of the kernels on the table's references: its mathematics, in any dtype."""
     table = SimpleNamespace(**{name: op.reference for name, op in OPS.items()})
-    monkeypatch.setattr(chain_autograd, "_ops", table)
-    monkeypatch.setattr(backends, "choose", lambda rows, args: backends.BACKENDS["cpu"])
+    monkeypatch.setattr(torch.ops, "effops_references", table, raising=False)
+    chosen = replace(backends.BACKENDS["cpu"], run_chain=partial(backends._run_kernel_chain, "effops_references"))
+    monkeypatch.setattr(backends, "choose", lambda rows, args: chosen)
 
 
 def with_tensors(value: Any, given: dict[int, torch.Tensor]) -> Any:

@@ -1,0 +1,40 @@
+"""The Triton backend: every row of the op table as Triton kernels, under ``torch.ops.effops_triton``.
+
+Triton is imported at the first call, not with effops. With ``TRITON_INTERPRET=1`` in the environment its kernels run in
+Triton's interpreter, on CPU tensors: slow, and enough to see that they are right.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+NAMESPACE = "effops_triton"
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
+
+# The module of this package that holds a row of the op table, by the row's name.
+MODULES = {}
+
+
+def missing() -> str | None:
+    """Why no Triton kernel can run in this process, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed: pip install triton"
+    return None
+
+
+def launcher(row: str) -> Callable[..., Any]:
+    """The function that runs a row of the op table on checked tensors of any strides; looked up at its first call."""
+    found: Callable[..., Any] | None = None
+
+    def run(*args: Any) -> Any:
+        nonlocal found
+        if found is None:
+            found = getattr(importlib.import_module(f"{__name__}.{MODULES[row]}"), row)
+        return found(*args)
+
+    return run
