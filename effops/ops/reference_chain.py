@@ -28,10 +28,32 @@ def _batch_norm(u: Tensor, unit: Unit, t: UnitTensors) -> tuple[Tensor, Tensor]:
     if not unit.batch_stats:
         given = torch.stack([t.mean.to(dtype), t.var.to(dtype)])
         return F.batch_norm(u, *given.unbind(), gamma, beta, False, 0.0, unit.eps), given
+    if unit.group is not None:
+        return _shared_batch_norm(u.to(dtype), unit, gamma, beta, u.dtype)
     # With momentum 1 torch leaves the statistics of this batch in the buffers.
     mean, var = torch.zeros(2, u.shape[1], dtype=dtype, device=u.device).unbind()
     y = F.batch_norm(u, mean, var, gamma, beta, True, 1.0, unit.eps)
     return y, torch.stack([mean, var])
+
+
+def _shared_batch_norm(
+    x: Tensor, unit: Unit, gamma: Tensor | None, beta: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Batch norm by the statistics of all processes of the unit's group; gradients cross between them, too."""
+    # Imported here: a torch without distributed has no such module, and no groups.
+    from torch.distributed.nn.functional import all_reduce
+
+    values = (0, 2, 3)
+    count = all_reduce(x.new_tensor(x.shape[0] * x.shape[2] * x.shape[3]), group=unit.group)
+    mean = all_reduce(x.sum(values), group=unit.group) / count
+    away = x - mean[:, None, None]
+    var = all_reduce(away.square().sum(values), group=unit.group) / count
+    y = away * torch.rsqrt(var + unit.eps)[:, None, None]
+    if gamma is not None:
+        y = y * gamma[:, None, None]
+    if beta is not None:
+        y = y + beta[:, None, None]
+    return y.to(dtype), torch.stack([mean, var * (count / (count - 1))])
 
 
 def run(chain: Chain, x: Tensor, sample_scale: Tensor | None, *tensors: Tensor | None) -> tuple[Outputs, list[Tensor]]:

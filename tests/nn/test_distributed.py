@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import effops
 from effops.nn import ConvBNAct, MBConv, SyncBatchNorm2d, convert_sync_batchnorm
 
 WORLD = 2
@@ -34,21 +35,22 @@ def loss_of(y: torch.Tensor) -> torch.Tensor:
     return (y * torch.linspace(-1, 1, y[0].numel()).view(y[0].shape)).square().mean()
 
 
-def _train(rank: int, store: str, results: str) -> None:
+def _train(rank: int, store: str, results: str, backend: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
     model = DistributedDataParallel(convert_sync_batchnorm(network()))
-    loss_of(model(images().chunk(WORLD)[rank])).backward()
+    with effops.backend(backend):
+        loss_of(model(images().chunk(WORLD)[rank])).backward()
     state = {f"grad {name}": p.grad for name, p in model.module.named_parameters()}
     state |= dict(model.module.named_buffers())
     torch.save(state, f"{results}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def states(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
+@pytest.fixture(scope="module", params=["cpu", "reference"])
+def states(request, tmp_path_factory) -> list[dict[str, torch.Tensor]]:
     folder: Path = tmp_path_factory.mktemp("ddp")
-    mp.spawn(_train, args=(str(folder / "store"), str(folder)), nprocs=WORLD)
+    mp.spawn(_train, args=(str(folder / "store"), str(folder), request.param), nprocs=WORLD)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
