@@ -126,13 +126,19 @@ def conv(
     """Arguments of conv_act and depthwise_conv_act."""
     image(x)
     beside(weight, "weight", x, (x.dtype,))
-    _, channels, *sizes = x.shape
-    filters = weight.shape
-    if len(filters) != 4 or filters[1] != (1 if depthwise else channels) or (depthwise and filters[0] != channels):
+    filters(weight, x.shape[1], depthwise=depthwise)
+    vector(bias, "bias", weight.shape[0], x)
+    return (x, weight, bias, *geometry(x.shape[2:], weight.shape, stride, padding, dilation), activation_code(act))
+
+
+def filters(weight: Tensor, channels: int, *, depthwise: bool) -> None:
+    """Require a convolution weight for an input of this many channels."""
+    shape = weight.shape
+    if len(shape) != 4 or shape[1] != (1 if depthwise else channels) or (depthwise and shape[0] != channels):
         expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
-        raise ArgumentError(f"weight must have shape {expected} for x with {channels} channels; got {text_of(weight)}")
-    vector(bias, "bias", filters[0], x)
-    return (x, weight, bias, *geometry(sizes, filters, stride, padding, dilation), activation_code(act))
+        raise ArgumentError(
+            f"weight must have shape {expected} for an input with {channels} channels; got {text_of(weight)}"
+        )
 
 
 def geometry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,12 +11,40 @@ from torch import Tensor
 from ..errors import ArgumentError
 from . import checks
 from .chain import DENSE, DEPTHWISE, NO_CONV, POINTWISE
+from .reference import accumulation_dtype
 from .shape import output_size
 
 if TYPE_CHECKING:
     from .training import BatchNorm, Layer
 
 _Size = tuple[int, int, int, int]
+
+
+def layers(given: Sequence[Layer]) -> None:
+    """Require at least one layer, and nothing else than layers."""
+    if not isinstance(given, (list, tuple)) or not given:
+        raise ArgumentError(f"layers must be a list of at least one effops.ops.Layer; got {given!r:.80}")
+    for i, one in enumerate(given):
+        if not hasattr(one, "batch_norm"):
+            raise ArgumentError(f"layers must hold effops.ops.Layer alone; layer {i} is {type(one).__name__}")
+
+
+def depthwise_weight(weight: Tensor, x: Tensor) -> None:
+    """Require a depthwise weight for x, before batch norm is folded into it."""
+    checks.image(x)
+    checks.beside(weight, "weight", x, (x.dtype,))
+    checks.filters(weight, x.shape[1], depthwise=True)
+
+
+def sample_scale(scale: Tensor | None, x: Tensor) -> None:
+    """Require one factor a sample, in the dtype that x is accumulated in."""
+    if scale is None:
+        return
+    checks.beside(scale, "sample_scale", x, (accumulation_dtype(x),))
+    if scale.shape != x.shape[:1]:
+        raise ArgumentError(
+            f"sample_scale must have shape ({x.shape[0]},), one factor a sample; got {checks.text_of(scale)}"
+        )
 
 
 def layer(layer: Layer, size: _Size, x: Tensor, *, first: bool, any_dtype: bool) -> tuple[_Size, tuple[int, ...]]:
@@ -30,9 +59,8 @@ def layer(layer: Layer, size: _Size, x: Tensor, *, first: bool, any_dtype: bool)
     conv, weight = layer.conv, layer.weight
     kinds = (POINTWISE, DEPTHWISE, DENSE, NO_CONV) if first else (POINTWISE, DEPTHWISE)
     if conv not in kinds:
-        raise ArgumentError(
-            f"conv must be one of {', '.join(kinds)} {'' if first else 'after the first layer'}; got {conv!r}"
-        )
+        where = "" if first else " after the first layer"
+        raise ArgumentError(f"conv must be one of {', '.join(kinds)}{where}; got {conv!r}")
     if layer.squeeze_excite is not None:
         if first or conv != POINTWISE:
             raise ArgumentError(
@@ -51,13 +79,8 @@ def layer(layer: Layer, size: _Size, x: Tensor, *, first: bool, any_dtype: bool)
     if conv == POINTWISE:
         checks.matrix(weight, "weight", "out_channels", channels)
         return (n, weight.shape[0], height, width), (1, 1, 0, 0, 1, 1)
+    checks.filters(weight, channels, depthwise=conv == DEPTHWISE)
     filters = weight.shape
-    inner = 1 if conv == DEPTHWISE else channels
-    if len(filters) != 4 or filters[1] != inner or (conv == DEPTHWISE and filters[0] != channels):
-        expected = f"({channels}, 1, kh, kw)" if conv == DEPTHWISE else f"(out_channels, {channels}, kh, kw)"
-        raise ArgumentError(
-            f"weight must have shape {expected} for an input of {channels} channels; got {checks.text_of(weight)}"
-        )
     geometry = checks.geometry((height, width), filters, layer.stride, layer.padding, layer.dilation)
     stride, padding, dilation = geometry[:2], geometry[2:4], geometry[4:]
     rows, columns = (

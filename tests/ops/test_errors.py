@@ -1,5 +1,7 @@
 """Bad arguments: each gives an ArgumentError that names the argument, what came and what was expected."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,6 +11,16 @@ from effops import ops
 X = torch.randn(2, 8, 6, 6)
 DEPTHWISE, POINTWISE = torch.randn(8, 1, 3, 3), torch.randn(4, 8, 1, 1)
 POOLED, REDUCE, EXPAND = torch.randn(2, 8), torch.randn(2, 8), torch.randn(8, 2)
+STATISTICS = torch.zeros(8), torch.ones(8)
+
+
+def norm() -> ops.BatchNorm:
+    return ops.BatchNorm(None, None, None, None)
+
+
+def chain(*layers: ops.Layer, **kwargs: Any) -> Any:
+    return ops.conv_bn_chain(X, layers, **kwargs)
+
 
 CASES = {
     "x is no tensor": (lambda: ops.depthwise_conv_act([1], DEPTHWISE), "x must be a torch.Tensor; got list"),
@@ -22,7 +34,7 @@ CASES = {
     ),
     "weight of other channels": (
         lambda: ops.depthwise_conv_act(X, DEPTHWISE[:5]),
-        r"weight must have shape \(8, 1, kh, kw\) for x with 8 channels; got \(5, 1, 3, 3\)",
+        r"weight must have shape \(8, 1, kh, kw\) for an input with 8 channels; got \(5, 1, 3, 3\)",
     ),
     "dense weight in a depthwise op": (
         lambda: ops.depthwise_conv_act(X, torch.randn(8, 8, 3, 3)),
@@ -106,6 +118,42 @@ CASES = {
     "mean over no pixels": (
         lambda: ops.squeeze_excite(X[..., :0], REDUCE, None, EXPAND, None),
         "at least one pixel",
+    ),
+    "no layers": (
+        lambda: ops.conv_bn_chain(X, []),
+        r"layers must be a list of at least one effops.ops.Layer; got \[\]",
+    ),
+    "a weight for a layer": (
+        lambda: ops.conv_bn_chain(X, [DEPTHWISE]),
+        "layers must hold effops.ops.Layer alone; layer 0 is Tensor",
+    ),
+    "unknown convolution": (
+        lambda: chain(ops.Layer("grouped", DEPTHWISE, norm())),
+        "conv must be one of pointwise, depthwise, dense, none; got 'grouped'",
+    ),
+    "dense after the first": (
+        lambda: chain(ops.Layer("none", None, norm()), ops.Layer("dense", torch.randn(4, 8, 3, 3), norm())),
+        "conv must be one of pointwise, depthwise after the first layer; got 'dense'",
+    ),
+    "sample_scale of another batch": (
+        lambda: chain(ops.Layer("none", None, norm()), sample_scale=torch.ones(3)),
+        r"sample_scale must have shape \(2,\), one factor a sample; got \(3,\)",
+    ),
+    "sample_scale in bfloat16": (
+        lambda: chain(ops.Layer("none", None, norm()), sample_scale=torch.ones(2).bfloat16()),
+        "sample_scale must be torch.float32.*got torch.bfloat16",
+    ),
+    "x is no tensor, with batch norm": (
+        lambda: ops.depthwise_conv_bn_act([1], DEPTHWISE, *STATISTICS),
+        "x must be a torch.Tensor; got list",
+    ),
+    "no weight, with batch norm": (
+        lambda: ops.depthwise_conv_bn_act(X, None, *STATISTICS),
+        "weight must be a torch.Tensor; got NoneType",
+    ),
+    "weight of other channels, with batch norm": (
+        lambda: ops.depthwise_conv_bn_act(X, DEPTHWISE[:5], *STATISTICS),
+        r"weight must have shape \(8, 1, kh, kw\).*got \(5, 1, 3, 3\)",
     ),
     "kernel_layout of a vector": (lambda: ops.kernel_layout(POOLED[0]), "weight must have 2 or 4 dimensions"),
 }
