@@ -46,6 +46,7 @@ LAYERS = (
         "effops.ops.cost_training",
         "effops.ops.shape",
         "effops.ops.extension",
+        "effops.ops.folding",
         "effops.ops.triton",
     ),
     ("effops.arch", "effops.data"),

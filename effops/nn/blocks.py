@@ -12,8 +12,9 @@ from .activation import activate
 from .conv import Padding, conv2d, op_padding
 from .drop_path import DropPath
 from .folding import Folded, FoldingModule
+from .plain import is_plain
 from .squeeze_excite import SqueezeExcite
-from .training import is_plain, layer
+from .training import layer
 
 
 class _DepthwiseBlock(FoldingModule):
@@ -27,7 +28,7 @@ class _DepthwiseBlock(FoldingModule):
     def _fold_all(self, pairs: tuple[tuple[str, str], ...]) -> list[Folded] | None:
         """Folded weights of every pair, or None when the block has to run module by module."""
         se = self._modules["se"]
-        if se._forward_hooks or se._forward_pre_hooks or (isinstance(se, SqueezeExcite) and not se.is_plain()):
+        if not (se.is_plain() if isinstance(se, SqueezeExcite) else is_plain(se, (nn.Identity,))):
             return None
         folded = []
         for conv_name, bn_name in pairs:

@@ -1,11 +1,7 @@
 """Batch norm folded into the convolution before it, once, and again whenever a weight has changed.
 
-In eval a convolution and its batch norm are one affine map:
-
-    BN(W x + c) = s W x + (beta + s (c - mean)),    s = gamma / sqrt(var + eps)
-
-The folded weights are no part of a module's state: ``state_dict``, ``deepcopy`` and pickles hold the unfolded
-ones alone.
+In eval a convolution and its batch norm are one affine map (:mod:`effops.ops.folding`). The folded weights are no part
+of a module's state: ``state_dict``, ``deepcopy`` and pickles hold the unfolded ones alone.
 """
 
 from __future__ import annotations
@@ -15,40 +11,29 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from effops.ops import folding
 from effops.ops.functional import kernel_layout
 
-from .conv import Conv2dSame
-from .sync_batch_norm import SYNCHRONISED
+from .plain import CONVS, NORMS, is_plain
 
 Folded = tuple[Tensor, Tensor | None]
 
-_CONVS = (nn.Conv2d, Conv2dSame)
-_NORMS = (nn.BatchNorm2d, *SYNCHRONISED)
 # Stands for a bias or an affine part that a module does not have.
 _ABSENT = torch.empty(0)
 
 
 def fold_batch_norm(conv: nn.Conv2d, bn: nn.Module | None) -> Folded:
-    """Weight and bias of the convolution that computes ``bn(conv(x))`` in eval. Differentiable in both.
-
-    Computed in float32 (float64 for a float64 convolution). The weight comes back in its own dtype and in the
-    kernels' layout, the bias in the dtype of the computation, as it is added to the accumulator.
+    """Weight and bias of the convolution that computes ``bn(conv(x))`` in eval, the weight in the kernels' layout.
 
     Args:
         bn: a batch norm with running statistics; None folds nothing and only changes the weight's layout.
     """
     weight, bias = conv.weight, conv.bias
-    if bn is None:
-        return kernel_layout(weight), bias
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    scale = torch.rsqrt(bn.running_var.to(dtype) + bn.eps)
-    if bn.weight is not None:
-        scale = scale * bn.weight.to(dtype)
-    offset = -bn.running_mean.to(dtype) if bias is None else bias.to(dtype) - bn.running_mean.to(dtype)
-    shift = scale * offset
-    if bn.bias is not None:
-        shift = shift + bn.bias.to(dtype)
-    return kernel_layout((weight.to(dtype) * scale[:, None, None, None]).to(weight.dtype)), shift
+    if bn is not None:
+        weight, bias = folding.fold_batch_norm(
+            weight, bias, bn.running_mean, bn.running_var, bn.weight, bn.bias, bn.eps
+        )
+    return kernel_layout(weight), bias
 
 
 class _Entry:
@@ -83,13 +68,12 @@ class FoldCache:
         """Folded weights that are up to date, or None where this pair cannot be folded.
 
         It cannot while the batch norm is in training mode or keeps no statistics, when either module is not
-        the plain torch one (replaced, parametrized, quantized), or has forward hooks, which folding would
-        pass by.
+        the plain torch one (replaced, parametrized, quantized), or has hooks, which folding would pass by.
 
         A change is seen by the tensors' identity, version counter and address. Edits through ``tensor.data``
         leave no such trace; ``train()`` and ``eval()`` drop what was folded.
         """
-        if not _is_plain(conv, bn):
+        if not _can_fold(conv, bn):
             return None
         tensors = _tensors(conv, bn)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and _any_requires_grad(tensors)):
@@ -108,14 +92,10 @@ class FoldCache:
         return entry.folded
 
 
-def _is_plain(conv: nn.Module, bn: nn.Module | None) -> bool:
-    if type(conv) not in _CONVS or conv._forward_hooks or conv._forward_pre_hooks:
+def _can_fold(conv: nn.Module, bn: nn.Module | None) -> bool:
+    if not is_plain(conv, CONVS):
         return False
-    if bn is None:
-        return True
-    if type(bn) not in _NORMS or bn._forward_hooks or bn._forward_pre_hooks or bn.training:
-        return False
-    return bn._buffers["running_mean"] is not None
+    return bn is None or (is_plain(bn, NORMS) and not bn.training and bn._buffers["running_mean"] is not None)
 
 
 def _tensors(conv: nn.Module, bn: nn.Module | None) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ from effops.ops import checks
 from effops.ops.functional import se_gate, squeeze_excite
 
 from .activation import activate
+from .plain import CONVS, is_plain
 
 _GATES = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
 
@@ -34,7 +35,7 @@ class SqueezeExcite(nn.Module):
         self.conv_expand = nn.Conv2d(reduced_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_plain():
+        if not self._has_plain_convs():
             pooled = activate(self.conv_reduce(x.mean((2, 3), keepdim=True)), self.act)
             return x * _GATES[self.gate](self.conv_expand(pooled))
         return squeeze_excite(x, *self.weights(), act=self.act, gate=self.gate)
@@ -43,12 +44,12 @@ class SqueezeExcite(nn.Module):
         """The gate alone, (N, C) float32, for a mean (N, C) that came with the pass before."""
         return se_gate(pooled, *self.weights(), act=self.act, gate=self.gate)
 
+    def _has_plain_convs(self) -> bool:
+        return all(is_plain(conv, CONVS) for conv in self._modules.values())
+
     def is_plain(self) -> bool:
-        """Both convolutions are torch's own and without hooks, which the fused op would pass by."""
-        return all(
-            type(conv) is nn.Conv2d and not conv._forward_hooks and not conv._forward_pre_hooks
-            for conv in self._modules.values()
-        )
+        """Whether fused ops may stand for it and for what it holds."""
+        return is_plain(self, (SqueezeExcite,)) and self._has_plain_convs()
 
     def weights(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """(reduce weight, reduce bias, expand weight, expand bias), as the ops take them."""

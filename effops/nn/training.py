@@ -9,19 +9,10 @@ from effops.ops.chain import DENSE, DEPTHWISE, MEMORY, POINTWISE
 from effops.ops.training import Layer
 from effops.ops.training import SqueezeExcite as GateWeights
 
-from .conv import Conv2dSame, op_padding
+from .conv import op_padding
+from .plain import CONVS, NORMS, is_plain
 from .squeeze_excite import SqueezeExcite
-from .sync_batch_norm import SYNCHRONISED, batch_norm_of
-
-_CONVS = (nn.Conv2d, Conv2dSame)
-_NORMS = (nn.BatchNorm2d, *SYNCHRONISED)
-
-
-def is_plain(module: nn.Module, types: tuple[type, ...]) -> bool:
-    """Whether it is torch's own module, without hooks: one that a fused op may stand for."""
-    return type(module) in types and not (
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+from .sync_batch_norm import batch_norm_of
 
 
 def _kind(conv: nn.Conv2d) -> str | None:
@@ -37,14 +28,14 @@ def layer(conv: nn.Module, bn: nn.Module | None, act: str, se: nn.Module | None 
     They have to when one of them is not the plain torch module (replaced, parametrized, quantized), has hooks, which a
     fused op would pass by, or when the convolution has a bias or is grouped but not depthwise.
     """
-    if bn is None or not is_plain(conv, _CONVS) or not is_plain(bn, _NORMS):
+    if bn is None or not is_plain(conv, CONVS) or not is_plain(bn, NORMS):
         return None
     kind = _kind(conv)
     if kind is None or conv.bias is not None or conv.padding_mode != "zeros":
         return None
     gate = None
     if isinstance(se, SqueezeExcite):
-        if kind != POINTWISE or not is_plain(se, (SqueezeExcite,)) or not se.is_plain():
+        if kind != POINTWISE or not se.is_plain():
             return None
         gate = GateWeights(*se.weights(), act=se.act, gate=se.gate)
     elif se is not None and not is_plain(se, (nn.Identity,)):

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from . import backends, checks, checks_training
-from .chain import DEPTHWISE, MEMORY, NO_CONV, POINTWISE, Chain, Unit
+from .chain import DEPTHWISE, MEMORY, NO_CONV, Chain, Unit
+from .folding import fold_batch_norm
 from .functional import autocast, depthwise_conv_act
-from .reference import accumulation_dtype
 from .spec import Outputs
 
 
@@ -102,7 +102,7 @@ def conv_bn_chain(
         x: (N, C, H, W).
         layers: only the first may be dense or without a convolution.
         residual: add x to the result.
-        sample_scale: (N,) factors of the result before x is added: stochastic depth.
+        sample_scale: (N,) float32 factors of the result before x is added: stochastic depth.
         pool: also return the spatial mean of the result, (N, O) in float32; neither residual nor sample_scale then.
         memory: "default" keeps the raw output of every convolution; "low" does not keep that of a pointwise expansion
             in front, the largest, and computes it again in the backward pass.
@@ -115,9 +115,11 @@ def conv_bn_chain(
         BackendError: a backend was asked for that cannot run the call.
     """
     checks.image(x)
+    checks_training.layers(layers)
     # The kernels cast the weights: their gradients come back in float32 and are never rounded to x's dtype.
     cast = torch.is_autocast_enabled(x.device.type)
     (x,) = autocast(x)
+    checks_training.sample_scale(sample_scale, x)
     if memory not in MEMORY:
         raise ArgumentError(f"memory must be one of {', '.join(MEMORY)}; got {memory!r}")
     if pool and (residual or sample_scale is not None):
@@ -166,19 +168,10 @@ def _update(bn: BatchNorm, stats: Tensor, count: int) -> None:
     mean, var = stats.unbind()
     for running, new in ((bn.running_mean, mean), (bn.running_var, var)):
         # As torch does: in the statistics' own precision, rounded once.
-        running.copy_(torch.lerp(running.to(stats.dtype), new, momentum))
-
-
-def _fold(weight: Tensor, bn: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution with its batch norm, by the running statistics."""
-    dtype = accumulation_dtype(weight)
-    scale = torch.rsqrt(bn.running_var.to(dtype) + bn.eps)
-    if bn.weight is not None:
-        scale = scale * bn.weight.to(dtype)
-    shift = -scale * bn.running_mean.to(dtype)
-    if bn.bias is not None:
-        shift = shift + bn.bias.to(dtype)
-    return (weight.to(dtype) * scale[:, None, None, None]).to(weight.dtype), shift
+        if running.dtype == new.dtype:
+            running.lerp_(new, momentum)
+        else:
+            running.copy_(torch.lerp(running.to(stats.dtype), new, momentum))
 
 
 def depthwise_conv_bn_act(
@@ -220,8 +213,9 @@ def depthwise_conv_bn_act(
     """
     bn = BatchNorm(bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)
     if not bn.uses_batch:
-        checks_training.batch_norm(bn, (0, *weight.shape[:1], 0, 0), x)
-        folded, shift = _fold(weight, bn)
+        checks_training.depthwise_weight(weight, x)
+        checks_training.batch_norm(bn, x.shape, x)
+        folded, shift = fold_batch_norm(weight, None, running_mean, running_var, bn_weight, bn_bias, eps)
         convolution = {"stride": stride, "padding": padding, "dilation": dilation}
         return depthwise_conv_act(x, folded, shift, act=act, pool=pool, **convolution)
     layer = Layer(DEPTHWISE, weight, bn, stride, padding, dilation, act)
@@ -261,9 +255,6 @@ def batch_norm_act(
 
 
 __all__ = [
-    "DEPTHWISE",
-    "NO_CONV",
-    "POINTWISE",
     "BatchNorm",
     "Layer",
     "SqueezeExcite",
