@@ -18,6 +18,8 @@ from .spec import Outputs
 _IDENTITY = 0
 # A namespace of torch.ops that holds the rows of the op table.
 Ops = Any
+# Saved for the backward pass: the chain's input and sample_scale, then so many tensors a unit, then the units' own.
+_INPUTS, _KEPT = 2, 5
 
 
 @dataclass
@@ -203,15 +205,14 @@ class TrainChain(torch.autograd.Function):
         grad = _Grad(dy, sums, _per_channel(sample_scale, u.shape[1]), pool_grad)
         d_scale = sums[0].sum(1) if sample_scale is not None and needs[2] else None
         found: list[Tensor | None] = [None] * len(tensors)
-        dx = None
+        dx, by_unit = None, unit_tensors(tensors)
         for i in reversed(range(len(steps))):
-            unit, step, at = chain.units[i], steps[i], i * UNIT_TENSORS
-            t = unit_tensors(tensors[at : at + UNIT_TENSORS])[0]
+            unit, step, t, at = chain.units[i], steps[i], by_unit[i], i * UNIT_TENSORS
             wanted = needs[3 + at : 3 + at + UNIT_TENSORS]
             # What lies below: the unit's squeeze-excite, the units before it, the chain's input.
             need_x = needs[1] or any(needs[3 : at + 3]) or any(wanted[5:])
             if i and chain.recomputed(i - 1):
-                _recompute(ops, chain.units[i - 1], steps[i - 1], step, tensors[at - UNIT_TENSORS])
+                _recompute(ops, chain.units[i - 1], steps[i - 1], step, by_unit[i - 1].weight)
             coef, found[at + 1], found[at + 2] = _batch_norm_backward(unit, step, grad)
             dx, found[at], sums = _conv_backward(ops, unit, step, grad, coef, t.weight, (need_x, wanted[0]))
             if not need_x:
@@ -224,7 +225,7 @@ class TrainChain(torch.autograd.Function):
                 )
                 grad.gate, grad.pool_grad = gate, d_pooled / (step.view.x.shape[2] * step.view.x.shape[3])
         if chain.residual and needs[1]:
-            dx = dx + dy
+            dx.add_(dy)
         params = (
             g.to(p.dtype).view(p.shape) if g is not None and p is not None and n else None
             for g, p, n in zip(found, tensors, needs[3:], strict=True)
@@ -240,20 +241,20 @@ def _recompute(ops: Ops, unit: Unit, step: _Step, above: _Step, weight: Tensor) 
 def _restore(ctx: Any) -> tuple[Tensor | None, list[_Step], tuple[Tensor | None, ...]]:
     """What the forward pass kept."""
     chain, saved = ctx.chain, ctx.saved_tensors
-    x, sample_scale = saved[:2]
+    x, sample_scale = saved[:_INPUTS]
     steps, view = [], _View(x)
     for i, unit in enumerate(chain.units):
-        u, affine, invstd, pooled, gate = saved[2 + 5 * i : 7 + 5 * i]
+        u, affine, invstd, pooled, gate = saved[_INPUTS + _KEPT * i : _INPUTS + _KEPT * (i + 1)]
         view.gate = gate
         steps.append(_Step(view, u, affine, invstd, ctx.counts[i], pooled))
         view = _View(u, affine, unit.act)
-    return sample_scale, steps, saved[2 + 5 * len(chain.units) :]
+    return sample_scale, steps, saved[_INPUTS + _KEPT * len(chain.units) :]
 
 
 def _double_backward(ctx: Any, dy: Tensor, d_pooled: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again: those of the reference, from the saved inputs."""
     chain, saved = ctx.chain, ctx.saved_tensors
-    inputs = (*saved[:2], *saved[2 + 5 * len(chain.units) :])
+    inputs = (*saved[:_INPUTS], *saved[_INPUTS + _KEPT * len(chain.units) :])
     with torch.enable_grad():
         outputs, _ = reference_chain.run(chain, *inputs)
     outputs = outputs if chain.pool else (outputs,)

@@ -25,6 +25,21 @@ def test_opcheck(sample):
     torch.library.opcheck(sample.op.overload, sample.args)
 
 
+def normalised(x: torch.Tensor) -> torch.Tensor:
+    return effops.ops.batch_norm_act(x, None, None, act="silu")
+
+
+def test_transforms_on_the_reference():
+    x, direction = torch.randn(2, 2, 3, 5, 5).double().unbind()
+    with effops.backend("reference"):
+        _, tangent = torch.func.jvp(normalised, (x,), (direction,))
+        gradient = torch.func.grad(lambda x: (normalised(x) * direction).sum())(x)
+    step = 1e-6 * direction
+    torch.testing.assert_close(tangent, (normalised(x + step) - normalised(x - step)) / 2e-6, rtol=1e-6, atol=1e-7)
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(gradient, torch.autograd.grad(normalised(leaf), leaf, direction)[0])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(dtype):
     """Outputs in the autocast dtype, statistics in float32, gradients in each parameter's own dtype."""
