@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "../core/activation.h"
+#include "kernel_size.h"
 #include "kernels.h"
 
 namespace effops {
@@ -180,25 +181,14 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
 
 template <class S, class T>
 void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1) {
-  const ConvShape& s = p.shape;
-  const bool fixed = s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1;
-  const int64_t kernel = fixed ? s.kw * 10 + s.stride_w : 0;
-  switch (kernel) {
-    case 31:
-      return depthwise_rows_fixed<S, T, 3, 1>(p, row0, row1);
-    case 32:
-      return depthwise_rows_fixed<S, T, 3, 2>(p, row0, row1);
-    case 51:
-      return depthwise_rows_fixed<S, T, 5, 1>(p, row0, row1);
-    case 52:
-      return depthwise_rows_fixed<S, T, 5, 2>(p, row0, row1);
-    case 71:
-      return depthwise_rows_fixed<S, T, 7, 1>(p, row0, row1);
-    case 72:
-      return depthwise_rows_fixed<S, T, 7, 2>(p, row0, row1);
-    default:
-      return depthwise_rows_general<S, T>(p, row0, row1);
-  }
+  with_kernel_size(p.shape, [&](auto size) {
+    using Size = decltype(size);
+    if constexpr (Size::kernel > 0) {
+      depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, row0, row1);
+    } else {
+      depthwise_rows_general<S, T>(p, row0, row1);
+    }
+  });
 }
 
 template <class S>

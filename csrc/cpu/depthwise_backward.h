@@ -341,22 +341,14 @@ void backward_units(const DepthwiseBackwardParams& p, int64_t unit0, int64_t uni
 
 template <class S, class T>
 void depthwise_backward_of(const DepthwiseBackwardParams& p, int64_t unit0, int64_t unit1) {
-  switch (fixed_kernel(p.shape)) {
-    case 31:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, 3, 1>);
-    case 32:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, 3, 2>);
-    case 51:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, 5, 1>);
-    case 52:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, 5, 2>);
-    case 71:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, 7, 1>);
-    case 72:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, 7, 2>);
-    default:
-      return backward_units<S, T>(p, unit0, unit1, backward_row_general<S, T>);
-  }
+  with_kernel_size(p.shape, [&](auto size) {
+    using Size = decltype(size);
+    if constexpr (Size::kernel > 0) {
+      backward_units<S, T>(p, unit0, unit1, backward_row_fixed<S, T, Size::kernel, Size::stride>);
+    } else {
+      backward_units<S, T>(p, unit0, unit1, backward_row_general<S, T>);
+    }
+  });
 }
 
 template <class S>

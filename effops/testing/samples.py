@@ -79,6 +79,7 @@ DEPTHWISE = (
     (1, 8, 14, 15, 5, 1, "same", 2),
     (1, 12, 10, 11, 3, (2, 1), (0, 2), 1),
     (1, 6, 9, 9, 3, 1, 5, 1),
+    (1, 5, 23, 25, 2, 11, 0, 1),
 )
 # n, c, h, w, out_channels, kernel, stride, padding, dilation
 _DENSE = (
