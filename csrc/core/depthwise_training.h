@@ -54,11 +54,12 @@ struct DepthwiseSplit {
   }
 };
 
-// Adds `count` values with this mean and sum of squared deviations to those of `before` values (Chan, Golub and
-// LeVeque, The American Statistician 37, 1983). Inlined, as it is compiled with the flags of every tier.
-__attribute__((always_inline)) inline void join_moments(double part_mean, double part_m2, double count, double before,
+// Adds values with this mean and sum of squared deviations to those of the `before` values before them; `share` is
+// their part of all (Chan, Golub and LeVeque, The American Statistician 37, 1983). Inlined, as it is compiled with the
+// flags of every tier.
+__attribute__((always_inline)) inline void join_moments(double part_mean, double part_m2, double before, double share,
                                                         double& mean, double& m2) {
-  const double away = part_mean - mean, share = count / (before + count);
+  const double away = part_mean - mean;
   m2 += std::max(0.0, part_m2) + away * away * before * share;
   mean += away * share;
 }

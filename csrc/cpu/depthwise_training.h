@@ -79,11 +79,12 @@ void copy_weight(const float* weight, int64_t taps, int64_t c, const DepthwiseUn
 // the next one from the mean: whatever the image begins with, the sums cancel in the first chain alone.
 template <class S>
 void join_chain(float* shift, float* sums, float* squares, int64_t count, int64_t before, double* mean, double* m2) {
-  const double share = 1.0 / static_cast<double>(count);
+  const double each = 1.0 / static_cast<double>(count), earlier = static_cast<double>(before);
+  const double share = static_cast<double>(count) / static_cast<double>(before + count);
   for (int64_t i = 0; i < kPanel; ++i) {
     const double sum = static_cast<double>(sums[i]);
-    join_moments(static_cast<double>(shift[i]) + sum * share, static_cast<double>(squares[i]) - sum * sum * share,
-                 static_cast<double>(count), static_cast<double>(before), mean[i], m2[i]);
+    join_moments(static_cast<double>(shift[i]) + sum * each, static_cast<double>(squares[i]) - sum * sum * each,
+                 earlier, share, mean[i], m2[i]);
     shift[i] = static_cast<float>(mean[i]);
     sums[i] = squares[i] = 0.0f;
   }
@@ -275,30 +276,16 @@ void stats_units(const DepthwiseStatsParams& p, int64_t unit0, int64_t unit1, F 
   }
 }
 
-// k = kernel * 10 + stride where both are square and there is no dilation, else 0.
-inline int64_t fixed_kernel(const ConvShape& s) {
-  const bool fixed = s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1;
-  return fixed && s.kw < 10 && s.stride_w < 10 ? s.kw * 10 + s.stride_w : 0;
-}
-
 template <class S, class T>
 void depthwise_stats_of(const DepthwiseStatsParams& p, int64_t unit0, int64_t unit1) {
-  switch (fixed_kernel(p.shape)) {
-    case 31:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, 3, 1>);
-    case 32:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, 3, 2>);
-    case 51:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, 5, 1>);
-    case 52:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, 5, 2>);
-    case 71:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, 7, 1>);
-    case 72:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, 7, 2>);
-    default:
-      return stats_units<S, T>(p, unit0, unit1, stats_row_general<S, T>);
-  }
+  with_kernel_size(p.shape, [&](auto size) {
+    using Size = decltype(size);
+    if constexpr (Size::kernel > 0) {
+      stats_units<S, T>(p, unit0, unit1, stats_row_fixed<S, T, Size::kernel, Size::stride>);
+    } else {
+      stats_units<S, T>(p, unit0, unit1, stats_row_general<S, T>);
+    }
+  });
 }
 
 template <class S>

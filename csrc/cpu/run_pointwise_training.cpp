@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "packing.h"
 #include "parallel.h"
+#include "reduce.h"
 #include "scratch.h"
 
 namespace effops {
@@ -21,50 +22,6 @@ GemmParams product(int64_t m, int64_t n, int64_t k, DType dtype, void* y) {
   GemmParams p{};
   p.m = m, p.n = n, p.k = k, p.dtype = dtype, p.act = Act::kIdentity, p.y = y;
   return p;
-}
-
-// out[i] = sum over `parts` rows of `size` floats each, for i in [begin, end): in the order of the parts, in double.
-void sum_parts(const float* sums, int64_t parts, int64_t size, int64_t begin, int64_t end, float* out) {
-  constexpr int64_t kStrip = 256;
-  double total[kStrip];
-  for (int64_t i = begin; i < end; i += kStrip) {
-    const int64_t count = std::min(kStrip, end - i);
-    std::fill(total, total + count, 0.0);
-    for (int64_t part = 0; part < parts; ++part) {
-      const float* in = sums + part * size + i;
-      for (int64_t j = 0; j < count; ++j) total[j] += in[j];
-    }
-    for (int64_t j = 0; j < count; ++j) out[i + j] = static_cast<float>(total[j]);
-  }
-}
-
-// Mean and variance of the channels [begin, end) from those of the parts, by Chan's formula (Chan, Golub and LeVeque,
-// The American Statistician 37, 1983), in the order of the parts.
-void join_parts(const PointwiseStatsParams& p, int64_t rows, int64_t begin, int64_t end, float* statistics) {
-  constexpr int64_t kStrip = 128;
-  const int64_t n = p.product.n, parts = (rows + p.part_rows - 1) / p.part_rows;
-  double mean[kStrip], squares[kStrip];
-  for (int64_t i = begin; i < end; i += kStrip) {
-    const int64_t size = std::min(kStrip, end - i);
-    std::fill(mean, mean + size, 0.0);
-    std::fill(squares, squares + size, 0.0);
-    double count = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      const double more = static_cast<double>(std::min(p.part_rows, rows - part * p.part_rows));
-      const double share = more / (count + more), weight = count * share;
-      const double* at = p.statistics + part * 2 * n + i;
-      for (int64_t j = 0; j < size; ++j) {
-        const double away = at[j] - mean[j];
-        mean[j] += away * share;
-        squares[j] += at[n + j] + away * away * weight;
-      }
-      count += more;
-    }
-    for (int64_t j = 0; j < size; ++j) {
-      statistics[i + j] = static_cast<float>(mean[j]);
-      statistics[n + i + j] = static_cast<float>(squares[j] / count);
-    }
-  }
 }
 
 }  // namespace
@@ -85,7 +42,12 @@ void run_pointwise_stats(const PointwiseShape& shape, const View& view, const We
   const Kernels& k = kernels();
   parallel(threads, parts, part_rows * n * shape.c,
            [&](int64_t begin, int64_t end) { k.pointwise_stats(p, begin, end); });
-  parallel(threads, n, parts * 4, [&](int64_t begin, int64_t end) { join_parts(p, rows, begin, end, statistics); });
+  const auto count = [&](int64_t part) { return std::min(part_rows, rows - part * part_rows); };
+  const auto moments = [&](int64_t part, int64_t c) {
+    const double* at = p.statistics + part * 2 * n + c;
+    return Moments{at[0], at[n]};
+  };
+  join_statistics(parts, n, count, moments, statistics, threads);
 }
 
 void run_pointwise_backward(const PointwiseShape& shape, const GradView& grad, const View& view,
@@ -115,19 +77,12 @@ void run_pointwise_backward(const PointwiseShape& shape, const GradView& grad, c
   parallel(threads, parts.count, rows / parts.count * size,
            [&](int64_t begin, int64_t end) { k.pointwise_backward(p, begin, end); });
   if (dweight) {
-    parallel(threads, size, parts.count,
-             [&](int64_t begin, int64_t end) { sum_parts(p.weight_sums, parts.count, size, begin, end, dweight); });
-  }
-  if (grad_sums) {
-    parallel(threads, images, parts.per_image * kGradSums * c, [&](int64_t begin, int64_t end) {
-      for (int64_t image = begin; image < end; ++image) {
-        const float* sums = p.grad_sums + image * parts.per_image * kGradSums * c;
-        for (int64_t j = 0; j < kGradSums; ++j) {
-          sum_parts(sums + j * c, parts.per_image, kGradSums * c, 0, c, grad_sums + (j * images + image) * c);
-        }
-      }
+    parallel(threads, size, parts.count, [&](int64_t begin, int64_t end) {
+      sum_parts(p.weight_sums, parts.count, size, begin, end,
+                [&](int64_t i, double sum) { dweight[i] = static_cast<float>(sum); });
     });
   }
+  if (grad_sums) join_grad_sums(p.grad_sums, images, parts.per_image, c, grad_sums, threads);
 }
 
 }  // namespace effops

@@ -65,19 +65,9 @@ def pointwise_conv_stats(
 
 
 def depthwise_conv_stats(
-    x: Tensor,
-    affine: Tensor | None,
-    weight: Tensor,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    act: int,
+    x: Tensor, affine: Tensor | None, weight: Tensor, *geometry_and_act: int
 ) -> tuple[Tensor, Tensor]:
-    u = conv_act(x, weight, None, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, 0)
-    return u, _statistics(x, weight.shape[0])
+    return conv_act(x, weight, None, *geometry_and_act), _statistics(x, weight.shape[0])
 
 
 def _backward(x: Tensor, has_view: bool, weight: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, ...]:
@@ -88,42 +78,12 @@ def _backward(x: Tensor, has_view: bool, weight: Tensor, need_x: bool, need_weig
     )
 
 
-def pointwise_conv_backward(
-    grad: Tensor,
-    u: Tensor | None,
-    coef: Tensor | None,
-    u_gate: Tensor | None,
-    pool_grad: Tensor | None,
-    u_act: int,
-    x: Tensor,
-    affine: Tensor | None,
-    gate: Tensor | None,
-    act: int,
-    weight: Tensor,
-    need_x: bool,
-    need_weight: bool,
-) -> tuple[Tensor, ...]:
+# The first six arguments describe the gradient and are of no concern here.
+def pointwise_conv_backward(*args: Tensor | int | bool | None) -> tuple[Tensor, ...]:
+    x, affine, gate, _, weight, need_x, need_weight = args[6:]
     return _backward(x, affine is not None or gate is not None, weight, need_x, need_weight)
 
 
-def depthwise_conv_backward(
-    grad: Tensor,
-    u: Tensor | None,
-    coef: Tensor | None,
-    u_gate: Tensor | None,
-    pool_grad: Tensor | None,
-    u_act: int,
-    x: Tensor,
-    affine: Tensor | None,
-    act: int,
-    weight: Tensor,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    need_x: bool,
-    need_weight: bool,
-) -> tuple[Tensor, ...]:
+def depthwise_conv_backward(*args: Tensor | int | bool | None) -> tuple[Tensor, ...]:
+    x, affine, _, weight, *_, need_x, need_weight = args[6:]
     return _backward(x, affine is not None, weight, need_x, need_weight)
