@@ -13,8 +13,8 @@ from config import CSRC, TORCH_TARGET_VERSION, BuildError, Config, resolve
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
-# GCC 12's own AVX-512 headers trip -Wmaybe-uninitialized.
-_WARNINGS = ("-Wall", "-Wextra", "-Wno-maybe-uninitialized")
+# GCC 12's own AVX-512 headers trip these two.
+_WARNINGS = ("-Wall", "-Wextra", "-Wno-maybe-uninitialized", "-Wno-uninitialized")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ LAYERS = (
     (
         "effops.ops",
         "effops.ops.functional",
+        "effops.ops.blocks",
         "effops.ops.training",
         "effops.ops.checks_training",
         "effops.ops.introspection",

@@ -15,11 +15,12 @@ inline const float* row_major(const WeightView& w) {
   return rows && w.n % 512 != 0 ? static_cast<const float*>(w.data) : nullptr;
 }
 
-// Fills in `params.weight` and `params.panels`.
-inline void pack(GemmParams& params, const WeightView& weight, const float* bias, const Threads& threads) {
+// Fills in `params.weight` and `params.panels`, which lie in `slot`.
+inline void pack(GemmParams& params, const WeightView& weight, const float* bias, const Threads& threads,
+                 Slot slot = Slot::kPanels) {
   const Kernels& k = kernels();
   const int64_t panels = k.panel_count(params.n);
-  float* packed = scratch<float>(Slot::kPanels, k.panel_floats(params.n, params.k, params.dtype));
+  float* packed = scratch<float>(slot, k.panel_floats(params.n, params.k, params.dtype));
   params.weight = row_major(weight);
   params.panels = packed;
   parallel(threads, panels, params.weight ? 1 : params.k * params.n / panels, [&](int64_t begin, int64_t end) {

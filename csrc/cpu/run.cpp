@@ -9,10 +9,7 @@
 #include "scratch.h"
 
 namespace effops {
-namespace {
 
-// mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never
-// matters.
 void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
                    const Threads& threads) {
   parallel(threads, n, parts * c, [&](int64_t begin, int64_t end) {
@@ -27,8 +24,6 @@ void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64
     }
   });
 }
-
-}  // namespace
 
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
                    const Threads& threads) {

@@ -28,6 +28,10 @@ struct VectorView {
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
                    const Threads& threads);
 
+// mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never matters.
+void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
+                   const Threads& threads);
+
 // `params.panels` is filled in here.
 void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bias, const Threads& threads);
 

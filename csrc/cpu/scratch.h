@@ -9,6 +9,7 @@ namespace effops {
 // caller.
 enum class Slot {
   kPanels,
+  kProjectPanels,
   kWeight,
   kBias,
   kReduceBias,
@@ -21,6 +22,8 @@ enum class Slot {
   kViewRows,
   kPairRows,
   kBlockSums,
+  kExpandedRows,
+  kHiddenRows,
   kCount
 };
 

@@ -1,6 +1,6 @@
 // The folded CPU kernels as torch ops: tensors to params and back. Shapes, dtypes and values were checked in Python
 // (effops/ops/checks.py); here only what would corrupt memory is checked again.
-#include <tuple>
+#include "ops_cpu.h"
 
 #include "tensors.h"
 
@@ -25,6 +25,8 @@ Tensor depthwise_image(const Tensor& x, const Tensor& weight, const OptionalTens
                 pooled ? static_cast<float*>(pooled->mutable_data_ptr()) : nullptr, threads());
   return y;
 }
+
+}  // namespace
 
 Tensor depthwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, int64_t stride_w,
                           int64_t pad_h, int64_t pad_w, int64_t dilation_h, int64_t dilation_w, int64_t act) {
@@ -86,6 +88,8 @@ Tensor pointwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, Optional
   return y;
 }
 
+namespace {
+
 Tensor gate_of(const Tensor& pooled, const Tensor& reduce_weight, const OptionalTensor& reduce_bias,
                const Tensor& expand_weight, const OptionalTensor& expand_bias, int64_t act, int64_t gate) {
   const int64_t n = pooled.size(0), c = pooled.size(1), r = reduce_weight.size(0);
@@ -104,6 +108,8 @@ Tensor gate_of(const Tensor& pooled, const Tensor& reduce_weight, const Optional
   run_se_gate(p, weights, threads());
   return out;
 }
+
+}  // namespace
 
 Tensor se_gate(Tensor pooled, Tensor reduce_weight, OptionalTensor reduce_bias, Tensor expand_weight,
                OptionalTensor expand_bias, int64_t act, int64_t gate) {
@@ -128,7 +134,6 @@ Tensor squeeze_excite(Tensor x, Tensor reduce_weight, OptionalTensor reduce_bias
   return y;
 }
 
-}  // namespace
 }  // namespace effops
 
 STABLE_TORCH_LIBRARY_IMPL(effops, CPU, m) {

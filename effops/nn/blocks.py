@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from effops.ops import checks
-from effops.ops.functional import depthwise_conv_act, pointwise_conv_act
+from effops.ops.blocks import mbconv
 from effops.ops.training import conv_bn_chain
 
 from .activation import activate
@@ -56,33 +56,27 @@ class _DepthwiseBlock(FoldingModule):
             y = activate(modules[bn](modules[conv](y)), act)
         return self.drop_path(y) + x if self.has_residual else y
 
-    def _depthwise_project(
-        self, x: Tensor, conv_dw: nn.Conv2d, depthwise: Folded, project: Folded, residual: Tensor | None
-    ) -> Tensor:
-        """The gate needs the mean of the whole map, so it enters where the projection reads the map again."""
-        se = self._modules["se"]
-        gate = None
-        has_gate = isinstance(se, SqueezeExcite)
-        y = depthwise_conv_act(
+    def _run_folded(self, x: Tensor, expand: Folded | None, depthwise: Folded, project: Folded) -> Tensor:
+        modules = self._modules
+        se, conv_dw = modules["se"], modules["conv_dw"]
+        return mbconv(
             x,
-            *depthwise,
+            expand,
+            depthwise,
+            project,
             stride=conv_dw.stride,
             padding=op_padding(conv_dw),
             dilation=conv_dw.dilation,
             act=self.act,
-            pool=has_gate,
+            squeeze_excite=se.gate_weights() if isinstance(se, SqueezeExcite) else None,
+            residual=self.has_residual,
         )
-        if has_gate:
-            y, pooled = y
-            gate = se.gate_of(pooled)
-        return pointwise_conv_act(y, *project, gate=gate, residual=residual)
 
 
 class DepthwiseSeparable(_DepthwiseBlock):
     """Depthwise convolution, optional squeeze-excite, linear projection; residual where the shapes allow it.
 
-    In eval: one depthwise op (with the pooled mean when there is squeeze-excite), the gate, one pointwise op.
-    In training one chain. Keys: ``conv_dw bn1 se conv_pw bn2``.
+    In eval one op (:func:`effops.ops.mbconv`), in training one chain. Keys: ``conv_dw bn1 se conv_pw bn2``.
 
     Args:
         se_channels: width of the squeeze-excite bottleneck, 0 for none.
@@ -125,15 +119,14 @@ class DepthwiseSeparable(_DepthwiseBlock):
         folded = None if self.training else self._fold_all((("conv_dw", "bn1"), ("conv_pw", "bn2")))
         if folded is None:
             return self._unfolded(x, (("conv_dw", "bn1", self.act), ("conv_pw", "bn2", "identity")))
-        return self._depthwise_project(x, self._modules["conv_dw"], *folded, x if self.has_residual else None)
+        return self._run_folded(x, None, *folded)
 
 
 class MBConv(_DepthwiseBlock):
     """Inverted residual: pointwise expansion, depthwise convolution, optional squeeze-excite, linear projection.
 
     Sandler et al., arXiv 1801.04381, section 3.3; with squeeze-excite the MBConv of EfficientNet and
-    MobileNetV3. In eval: pointwise op, depthwise op (with the pooled mean when there is squeeze-excite),
-    gate, pointwise op with gate and residual. In training one chain. Keys: ``conv_pw bn1 conv_dw bn2 se
+    MobileNetV3. In eval one op (:func:`effops.ops.mbconv`), in training one chain. Keys: ``conv_pw bn1 conv_dw bn2 se
     conv_pwl bn3``.
 
     Args:
@@ -185,10 +178,7 @@ class MBConv(_DepthwiseBlock):
         if folded is None:
             layers = (("conv_pw", "bn1", self.act), ("conv_dw", "bn2", self.act), ("conv_pwl", "bn3", "identity"))
             return self._unfolded(x, layers)
-        expand, depthwise, project = folded
-        y = pointwise_conv_act(x, *expand, act=self.act)
-        residual = x if self.has_residual else None
-        return self._depthwise_project(y, self._modules["conv_dw"], depthwise, project, residual)
+        return self._run_folded(x, *folded)
 
 
 def _squeeze_excite(channels: int, reduced: int, act: str, gate: str) -> SqueezeExcite | nn.Identity:

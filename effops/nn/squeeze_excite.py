@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effops.ops import checks
-from effops.ops.functional import se_gate, squeeze_excite
+from effops.ops.functional import squeeze_excite
+from effops.ops.training import SqueezeExcite as GateWeights
 
 from .activation import activate
 from .plain import CONVS, is_plain
@@ -38,11 +39,11 @@ class SqueezeExcite(nn.Module):
         if not self._has_plain_convs():
             pooled = activate(self.conv_reduce(x.mean((2, 3), keepdim=True)), self.act)
             return x * _GATES[self.gate](self.conv_expand(pooled))
-        return squeeze_excite(x, *self.weights(), act=self.act, gate=self.gate)
+        return squeeze_excite(x, *self._weights(), act=self.act, gate=self.gate)
 
-    def gate_of(self, pooled: Tensor) -> Tensor:
-        """The gate alone, (N, C) float32, for a mean (N, C) that came with the pass before."""
-        return se_gate(pooled, *self.weights(), act=self.act, gate=self.gate)
+    def gate_weights(self) -> GateWeights:
+        """As blocks take it (:func:`effops.ops.mbconv`, :class:`effops.ops.Layer`)."""
+        return GateWeights(*self._weights(), act=self.act, gate=self.gate)
 
     def _has_plain_convs(self) -> bool:
         return all(is_plain(conv, CONVS) for conv in self._modules.values())
@@ -51,7 +52,7 @@ class SqueezeExcite(nn.Module):
         """Whether fused ops may stand for it and for what it holds."""
         return is_plain(self, (SqueezeExcite,)) and self._has_plain_convs()
 
-    def weights(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """(reduce weight, reduce bias, expand weight, expand bias), as the ops take them."""
         reduce, expand = self._modules["conv_reduce"]._parameters, self._modules["conv_expand"]._parameters
         return reduce["weight"], reduce["bias"], expand["weight"], expand["bias"]

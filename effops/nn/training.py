@@ -7,7 +7,6 @@ from torch import nn
 from effops.errors import ArgumentError
 from effops.ops.chain import DENSE, DEPTHWISE, MEMORY, POINTWISE
 from effops.ops.training import Layer
-from effops.ops.training import SqueezeExcite as GateWeights
 
 from .conv import op_padding
 from .plain import CONVS, NORMS, is_plain
@@ -37,7 +36,7 @@ def layer(conv: nn.Module, bn: nn.Module | None, act: str, se: nn.Module | None 
     if isinstance(se, SqueezeExcite):
         if kind != POINTWISE or not se.is_plain():
             return None
-        gate = GateWeights(*se.weights(), act=se.act, gate=se.gate)
+        gate = se.gate_weights()
     elif se is not None and not is_plain(se, (nn.Identity,)):
         return None
     return Layer(kind, conv.weight, batch_norm_of(bn), conv.stride, op_padding(conv), conv.dilation, act, gate)

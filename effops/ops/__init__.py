@@ -1,5 +1,6 @@
 """Fused ops of the MobileNet and EfficientNet families. The table of all of them is :mod:`effops.ops.table`."""
 
+from .blocks import mbconv
 from .functional import (
     conv_act,
     depthwise_conv_act,
@@ -20,6 +21,7 @@ __all__ = [
     "depthwise_conv_act",
     "depthwise_conv_bn_act",
     "kernel_layout",
+    "mbconv",
     "pointwise_conv_act",
     "se_gate",
     "squeeze_excite",

@@ -173,6 +173,18 @@ def choose(rows: tuple[Op, ...], args: tuple) -> Backend:
     return BACKENDS["reference"]
 
 
+def runs_whole(op: Op, args: tuple) -> bool:
+    """Whether a kernel of its own runs this call of an op that could also be made of others."""
+    if _interceptor is not None:
+        return True
+    if _needs_grad(args):
+        return False
+    if _forced is not None:
+        chosen = BACKENDS[_known(_forced, "EFFOPS_BACKEND")]
+        return bool(chosen.device_types) and why_not(chosen, op, args) is None
+    return choose((op,), args).device_types != ()
+
+
 def run(op: Op, args: tuple) -> Outputs:
     """Run an op on checked schema arguments."""
     if _interceptor is not None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
+from .shape import output_size
 from .spec import ACTIVATIONS, GATES, SAME
 
 _ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
@@ -271,3 +272,57 @@ def squeeze_excite(
     se_weights(x, "x", x.shape[1], reduce_weight, reduce_bias, expand_weight, expand_bias)
     codes = activation_code(act), gate_code(gate)
     return (x, reduce_weight, reduce_bias, expand_weight, expand_bias, pooled, *codes)
+
+
+def weights_and_biases(**pairs: tuple[Tensor, Tensor | None] | None) -> tuple[list, list]:
+    """The weights and the biases of pairs; None stands for a pair of nothing."""
+    for name, pair in pairs.items():
+        if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise ArgumentError(f"{name} must be a pair (weight, bias or None), or None; got {type(pair).__name__}")
+    weights, biases = zip(*(pair or (None, None) for pair in pairs.values()), strict=True)
+    return list(weights), list(biases)
+
+
+def mbconv(
+    x: Tensor,
+    weights: Sequence[Tensor | None],
+    biases: Sequence[Tensor | None],
+    stride: int | Sequence[int],
+    padding: int | str | Sequence[int],
+    dilation: int | Sequence[int],
+    se: tuple[Tensor | None, ...],
+    residual: bool,
+    acts: tuple[str, str, str, str],
+) -> tuple:
+    """Arguments of mbconv, from the weights and biases of expansion, depthwise convolution and projection."""
+    image(x)
+    channels = hidden = x.shape[1]
+    names = ("expand", "depthwise", "project")
+    for name, weight in zip(names, weights, strict=True):
+        if weight is not None or name != "expand":
+            beside(weight, f"{name} weight", x, (x.dtype,))
+    expand, depthwise, project = weights
+    if expand is not None:
+        matrix(expand, "expand weight", "hidden", channels)
+        hidden = expand.shape[0]
+    filters(depthwise, hidden, depthwise=True)
+    matrix(project, "project weight", "out_channels", hidden)
+    for name, bias, size in zip(names, biases, (hidden, hidden, project.shape[0]), strict=True):
+        vector(bias, f"{name} bias", size, x)
+    if se[0] is not None:
+        se_weights(x, "x", hidden, *se)
+    shape = geometry(x.shape[2:], depthwise.shape, stride, padding, dilation)
+    if residual:
+        sizes = [
+            output_size(x.shape[2 + i], depthwise.shape[2 + i], shape[i], shape[2 + i], shape[4 + i]) for i in (0, 1)
+        ]
+        if (project.shape[0], *sizes) != tuple(x.shape[1:]):
+            raise ArgumentError(
+                f"residual needs an output of x's shape {text_of(x)}; this block gives "
+                f"{(x.shape[0], project.shape[0], *sizes)}. Use residual=False for it"
+            )
+    pairs = zip(weights, biases, strict=True)
+    (expand, expand_bias), (depthwise, depthwise_bias), (project, project_bias) = pairs
+    codes = activation_code(acts[0]), activation_code(acts[1]), gate_code(acts[2]), activation_code(acts[3])
+    first = (x, expand, expand_bias, depthwise, depthwise_bias, *shape)
+    return (*first, *se, project, project_bias, bool(residual), *codes)

@@ -79,3 +79,18 @@ def squeeze_excite(
     # Without a given mean x must be read twice: the gate depends on all of it.
     reads = 2 if pooled is None else 1
     return Cost(macs=macs, bytes=(reads + 1) * size_in_bytes(x) + weights + size_in_bytes(pooled))
+
+
+def mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Cost:
+    """With nothing but x, the weights and y in memory; with squeeze-excite no kernel can do that on a large image."""
+    (expand_weight, _, depthwise_weight, _, *geometry), project_weight = rest[:10], rest[14]
+    weights = [t for t in rest if isinstance(t, Tensor)]
+    each = zip(x.shape[2:], depthwise_weight.shape[2:], geometry[:2], geometry[2:4], geometry[4:], strict=True)
+    height, width = (output_size(*of_axis) for of_axis in each)
+    pixels, inputs = x.shape[0] * height * width, x.shape[0] * x.shape[2] * x.shape[3]
+    macs = pixels * (depthwise_weight.numel() + project_weight.numel())
+    macs += sum(x.shape[0] * t.numel() for t in (rest[10], rest[12]) if t is not None)
+    if expand_weight is not None:
+        macs += inputs * expand_weight.numel()
+    outputs = pixels * project_weight.shape[0] * x.element_size()
+    return Cost(macs=macs, bytes=size_in_bytes(x, *weights) + outputs)

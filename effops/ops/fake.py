@@ -74,3 +74,9 @@ def squeeze_excite(
     gate: int,
 ) -> Tensor:
     return image_like(x, x.shape[1], x.shape[2], x.shape[3])
+
+
+def mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Tensor:
+    (depthwise_weight, _, *geometry), project_weight = rest[2:10], rest[14]
+    y = conv_act(x, depthwise_weight, None, *geometry, 0)
+    return image_like(x, project_weight.shape[0], *y.shape[2:])

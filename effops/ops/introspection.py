@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import ArgumentError
-from . import backends, functional, training
+from . import backends, blocks, functional, training
 from .backends import Explanation
 from .spec import Op
 
 _FUNCTIONS = {
     function.__name__: function
     for function in (
+        blocks.mbconv,
         functional.conv_act,
         functional.depthwise_conv_act,
         functional.pointwise_conv_act,

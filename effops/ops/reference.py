@@ -150,3 +150,38 @@ def squeeze_excite(
         pooled = x.mean((2, 3), dtype=accumulation_dtype(x))
     scale = se_gate(pooled, reduce_weight, reduce_bias, expand_weight, expand_bias, act, gate)
     return channels_last(x * scale.to(x.dtype)[:, :, None, None])
+
+
+def mbconv(
+    x: Tensor,
+    expand_weight: Tensor | None,
+    expand_bias: Tensor | None,
+    depthwise_weight: Tensor,
+    depthwise_bias: Tensor | None,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    reduce_weight: Tensor | None,
+    reduce_bias: Tensor | None,
+    excite_weight: Tensor | None,
+    excite_bias: Tensor | None,
+    project_weight: Tensor,
+    project_bias: Tensor | None,
+    residual: bool,
+    act: int,
+    se_act: int,
+    gate: int,
+    project_act: int,
+) -> Tensor:
+    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w)
+    y = x if expand_weight is None else pointwise_conv_act(x, expand_weight, expand_bias, None, None, act)
+    scale = None
+    if reduce_weight is None:
+        y = depthwise_conv_act(y, depthwise_weight, depthwise_bias, *geometry, act)
+    else:
+        y, pooled = depthwise_conv_act_pool(y, depthwise_weight, depthwise_bias, *geometry, act)
+        scale = se_gate(pooled, reduce_weight, reduce_bias, excite_weight, excite_bias, se_act, gate)
+    return pointwise_conv_act(y, project_weight, project_bias, scale, x if residual else None, project_act)

@@ -83,6 +83,15 @@ OPS: dict[str, Op] = {
             "x * gate(W2 act(W1 mean(x) + b1) + b2)",
             _CPU,
         ),
+        _op(
+            "mbconv",
+            "(Tensor x, Tensor? expand_weight, Tensor? expand_bias, Tensor depthwise_weight, Tensor? depthwise_bias, "
+            f"{_GEOMETRY}, Tensor? reduce_weight, Tensor? reduce_bias, Tensor? excite_weight, Tensor? excite_bias, "
+            "Tensor project_weight, Tensor? project_bias, bool residual, int act, int se_act, int gate, "
+            "int project_act) -> Tensor",
+            "act3(W3 (gate * act(dwconv(act(W1 x + b1), W2) + b2)) + b3) + x: the inverted residual",
+            _CPU,
+        ),
         # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.
         _op(
             "batch_norm_stats",

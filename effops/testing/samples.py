@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from effops.ops import functional
+from effops import ops
 from effops.ops.spec import ACTIVATIONS, GATES
 
 
@@ -28,11 +28,8 @@ class Sample:
 
     def map(self, convert: Callable[[str, Tensor], Tensor]) -> Sample:
         """The sample with ``convert(argument_name, tensor)`` applied to every tensor."""
-        names = _ARGUMENTS[self.op]
-        args = tuple(convert(names[i], arg) if isinstance(arg, Tensor) else arg for i, arg in enumerate(self.args))
-        kwargs = {
-            key: convert(key, value) if isinstance(value, Tensor) else value for key, value in self.kwargs.items()
-        }
+        args = tuple(_mapped(*pair, convert) for pair in zip(_ARGUMENTS[self.op], self.args, strict=True))
+        kwargs = {key: _mapped(key, value, convert) for key, value in self.kwargs.items()}
         return replace(self, args=args, kwargs=kwargs)
 
     def to(self, dtype: torch.dtype) -> Sample:
@@ -42,8 +39,19 @@ class Sample:
 
     def run(self) -> tuple[Tensor, ...]:
         """The op's outputs, always as a tuple."""
-        outputs = getattr(functional, self.op)(*self.args, **self.kwargs)
+        outputs = getattr(ops, self.op)(*self.args, **self.kwargs)
         return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _mapped(name: str, value: Any, convert: Callable[[str, Tensor], Tensor]) -> Any:
+    """An argument with its tensors converted: itself, or those of a pair or of a dataclass."""
+    if isinstance(value, Tensor):
+        return convert(name, value)
+    if isinstance(value, tuple):
+        return tuple(_mapped(name, item, convert) for item in value)
+    if is_dataclass(value):
+        return replace(value, **{f.name: _mapped(f.name, getattr(value, f.name), convert) for f in fields(value)})
+    return value
 
 
 _ARGUMENTS = {
@@ -52,6 +60,7 @@ _ARGUMENTS = {
     "pointwise_conv_act": ("x", "weight", "bias"),
     "se_gate": ("pooled", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
     "squeeze_excite": ("x", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
+    "mbconv": ("x", "expand", "depthwise", "project"),
 }
 
 # n, c, h, w, kernel, stride, padding, dilation. From the networks (at reduced height), then odd ones.
@@ -114,6 +123,22 @@ SQUEEZE_EXCITE = (
     (2, 13, 1, 11, 12),
     (1, 1, 1, 1, 1),
     (2, 960, 240, 3, 3),
+)
+# n, c, hidden (0: no expansion), out_channels, h, w, kernel, stride, padding, dilation, squeeze-excite width. The first
+# ones are large enough to run depth first on a CPU.
+_BLOCKS = (
+    (2, 16, 96, 24, 36, 30, 3, 2, "same", 1, 0),
+    (1, 24, 72, 24, 40, 28, 3, 1, 1, 1, 0),
+    (2, 24, 144, 40, 29, 31, 5, 2, "same", 1, 6),
+    (1, 40, 120, 40, 28, 28, 5, 1, 2, 1, 30),
+    (2, 40, 0, 16, 40, 42, 3, 1, 1, 1, 0),
+    (2, 17, 0, 17, 60, 61, 3, 1, "same", 1, 0),
+    (1, 13, 67, 11, 37, 33, 7, 1, 3, 1, 0),
+    (1, 8, 40, 8, 45, 41, 3, 1, 2, 2, 0),
+    (1, 8, 48, 9, 44, 47, 3, (2, 1), (0, 2), 1, 3),
+    (2, 16, 64, 24, 7, 6, 3, 1, 1, 1, 4),
+    (0, 8, 16, 8, 40, 40, 3, 1, 1, 1, 0),
+    (1, 5, 7, 5, 1, 1, 3, 1, 1, 1, 2),
 )
 
 
@@ -181,6 +206,36 @@ def _se_samples(op: str) -> Iterator[Sample]:
         yield Sample(op, name + "-pooled", (x, *weights), {**kwargs, "pooled": x.mean((2, 3))})
 
 
+def _block_samples() -> Iterator[Sample]:
+    for i, (n, c, hidden, out, h, w, kernel, stride, padding, dilation, reduced) in enumerate(_BLOCKS):
+        g = generator("mbconv", i)
+        m = hidden or c
+        x = torch.randn(n, c, h, w, generator=g)
+        biases = [torch.randn(size, generator=g) if i % 4 != 3 else None for size in (m, m, out)]
+        expand = (torch.randn(m, c, 1, 1, generator=g) / c**0.5, biases[0]) if hidden else None
+        depthwise = (torch.randn(m, 1, kernel, kernel, generator=g) / kernel, biases[1])
+        project = (torch.randn(out, m, 1, 1, generator=g) / m**0.5, biases[2])
+        act, gate = ACTIVATIONS[(i + 1) % len(ACTIVATIONS)], GATES[i % 2]
+        shape = ops.depthwise_conv_act(
+            x.new_zeros(1, m, h, w), depthwise[0], stride=stride, padding=padding, dilation=dilation
+        ).shape
+        kwargs = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "act": act,
+            "residual": (c, h, w) == (out, *shape[2:]),
+        }
+        if reduced:
+            reduce, excite = torch.randn(reduced, m, generator=g) / m**0.5, torch.randn(m, reduced, generator=g)
+            vectors = torch.randn(reduced, generator=g), torch.randn(m, generator=g)
+            kwargs["squeeze_excite"] = ops.SqueezeExcite(reduce, vectors[0], excite, vectors[1], act, gate)
+        if i % 3 == 1:
+            kwargs["project_act"] = "relu6"
+        name = f"{n}x{c}x{h}x{w}-m{hidden}-o{out}-k{kernel}-s{stride}-p{padding}-d{dilation}-se{reduced}-{act}"
+        yield Sample("mbconv", name.replace(" ", ""), (x, expand, depthwise, project), kwargs)
+
+
 def samples(op: str | None = None) -> Iterator[Sample]:
     """Samples of one public op, or of all: shapes of the networks first, then odd ones."""
     makers = {
@@ -189,6 +244,7 @@ def samples(op: str | None = None) -> Iterator[Sample]:
         "pointwise_conv_act": _pointwise_samples,
         "se_gate": lambda: _se_samples("se_gate"),
         "squeeze_excite": lambda: _se_samples("squeeze_excite"),
+        "mbconv": _block_samples,
     }
     for name, make in makers.items():
         if op in (None, name):

@@ -1,0 +1,136 @@
+#include "run_mbconv.h"
+
+#include <algorithm>
+
+#include "kernels.h"
+#include "operands.h"
+#include "packing.h"
+#include "parallel.h"
+#include "scratch.h"
+
+namespace effops {
+namespace {
+
+// What a tile's rows may take of the second-level cache, beside weights and x.
+constexpr int64_t kTileBytes = 224 * 1024;
+
+int64_t bytes_of(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
+const void* at(const void* data, int64_t element, DType dtype) {
+  return static_cast<const char*>(data) + element * bytes_of(dtype);
+}
+void* at(void* data, int64_t element, DType dtype) { return static_cast<char*>(data) + element * bytes_of(dtype); }
+
+// The block's output rows are made tile by tile. The expanded rows that a tile shares with the next stay where they
+// are: expanded row i lies at i % ring.
+struct Tiles {
+  int64_t rows, ring, per_image;
+
+  explicit Tiles(const MbconvParams& p) {
+    const ConvShape& s = p.conv;
+    const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
+    const int64_t expanded = p.expands ? s.w * s.c * bytes_of(p.dtype) : 0;
+    const int64_t hidden = p.hidden ? 0 : s.ow * s.c * bytes_of(p.dtype);
+    const int64_t more = std::max<int64_t>(1, s.stride_h * expanded + hidden);
+    rows = std::clamp<int64_t>(1 + (kTileBytes - reach * expanded - hidden) / more, 1, s.oh);
+    ring = (rows - 1) * s.stride_h + reach;
+    per_image = (s.oh + rows - 1) / rows;
+  }
+};
+
+GemmParams product(const MbconvParams& p, int64_t n, int64_t k, Act act) {
+  GemmParams q{};
+  q.n = n, q.k = k, q.dtype = p.dtype, q.act = act;
+  return q;
+}
+
+// The three convolutions with their weights packed; pointers into images are set tile by tile.
+struct Convolutions {
+  GemmParams expand, project;
+  DepthwiseParams depthwise;
+};
+
+// Tiles [begin, end) of all images, in their order.
+void run_tiles(const MbconvParams& p, const Convolutions& given, const Tiles& tiles, int64_t begin, int64_t end) {
+  const Kernels& k = kernels();
+  const ConvShape& s = p.conv;
+  const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
+  Convolutions c = given;
+  char* ring = p.expands ? scratch<char>(Slot::kExpandedRows, tiles.ring * s.w * s.c * bytes_of(p.dtype)) : nullptr;
+  if (p.expands) c.depthwise.x = ring, c.depthwise.x_rows = tiles.ring;
+  if (!p.hidden) c.depthwise.y = scratch<char>(Slot::kHiddenRows, tiles.rows * s.ow * s.c * bytes_of(p.dtype));
+  const int64_t expand_panels = p.expands ? k.panel_count(s.c) : 0, project_panels = k.panel_count(p.out);
+  int64_t done = 0;  // input rows of the image that are expanded
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int64_t n = tile / tiles.per_image, row0 = tile % tiles.per_image * tiles.rows;
+    const int64_t row1 = std::min(row0 + tiles.rows, s.oh), rows = row1 - row0, first = n * s.oh + row0;
+    if (tile == begin || row0 == 0) done = 0;
+    if (p.expands) {
+      const int64_t bottom = std::min(s.h, (row1 - 1) * s.stride_h - s.pad_top + reach);
+      for (int64_t row = std::max({done, int64_t{0}, row0 * s.stride_h - s.pad_top}); row < bottom;) {
+        const int64_t slot = row % tiles.ring, count = std::min(bottom - row, tiles.ring - slot);
+        c.expand.x = at(p.x, (n * s.h + row) * s.w * p.in, p.dtype);
+        c.expand.y = at(ring, slot * s.w * s.c, p.dtype);
+        c.expand.m = count * s.w;
+        k.gemm(c.expand, 0, c.expand.m, 0, expand_panels);
+        row += count;
+      }
+      done = std::max(done, bottom);
+    }
+    if (!p.hidden) c.depthwise.y_row0 = first;
+    k.depthwise(c.depthwise, first, first + rows);
+    if (p.hidden) continue;
+    c.project.x = c.depthwise.y;
+    c.project.y = at(p.y, first * s.ow * p.out, p.dtype);
+    c.project.residual = p.residual ? at(p.x, first * s.ow * p.in, p.dtype) : nullptr;
+    c.project.m = rows * s.ow;
+    k.gemm(c.project, 0, c.project.m, 0, project_panels);
+  }
+}
+
+}  // namespace
+
+bool pays_depth_first(const MbconvParams& p, bool squeeze_excite) {
+  const ConvShape& s = p.conv;
+  constexpr int64_t kCacheBytes = 384 * 1024;
+  // Rows too wide for the cache, or weights that every tile would have to fetch again, leave nothing to win.
+  const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
+  const int64_t row = s.w * s.c * bytes_of(p.dtype);
+  const int64_t weights = (p.expands ? p.in * s.c : 0) + (squeeze_excite ? 0 : s.c * p.out);
+  return (p.expands || !squeeze_excite) && s.h * row > kCacheBytes / 2 && reach * row <= kCacheBytes &&
+         weights * 4 <= kCacheBytes / 2;
+}
+
+void run_mbconv(const MbconvParams& p, const MbconvWeights& weights, const Threads& threads) {
+  const ConvShape& s = p.conv;
+  if (s.n == 0) return;
+  Convolutions c{};
+  if (p.expands) {
+    c.expand = product(p, s.c, p.in, p.act);
+    pack(c.expand, weights.expand, as_floats(weights.expand_bias, Slot::kBias), threads);
+  }
+  c.project = product(p, p.out, s.c, p.project_act);
+  if (!p.hidden) {
+    pack(c.project, weights.project, as_floats(weights.project_bias, Slot::kBias), threads, Slot::kProjectPanels);
+  }
+  c.depthwise.shape = s, c.depthwise.dtype = p.dtype, c.depthwise.act = p.act;
+  c.depthwise.x = p.x, c.depthwise.y = p.hidden;
+  c.depthwise.weight = tap_major(weights.depthwise);
+  c.depthwise.bias = as_floats(weights.depthwise_bias, Slot::kBias);
+  c.depthwise.row_sums = p.hidden ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
+  const Tiles tiles(p);
+  parallel(threads, s.n * tiles.per_image, kParallelWork,
+           [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); });
+  if (!p.hidden) return;
+  mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
+  SeParams se{};
+  se.n = s.n, se.c = s.c, se.r = weights.reduced, se.act = weights.reduced_act, se.gate = weights.gate;
+  se.pooled = p.pooled, se.out = p.gate;
+  run_se_gate(se, weights.squeeze_excite, threads);
+  c.project.m = s.n * s.oh * s.ow, c.project.rows_per_image = s.oh * s.ow;
+  c.project.x = p.hidden, c.project.gate = p.gate, c.project.y = p.y;
+  c.project.residual = p.residual ? p.x : nullptr;
+  run_gemm(c.project, weights.project, weights.project_bias, threads);
+}
+
+}  // namespace effops

@@ -1,0 +1,36 @@
+// The inverted residual and the depthwise separable block, depth first: no expanded tensor in memory.
+#pragma once
+
+#include "run.h"
+
+namespace effops {
+
+struct MbconvParams {
+  ConvShape conv;   // the depthwise convolution, over the hidden channels
+  int64_t in, out;  // channels of x and y
+  bool expands;     // else x has the hidden channels already
+  DType dtype;
+  Act act;  // after expansion and depthwise convolution
+  Act project_act;
+  bool residual;         // add x
+  const void* x;         // (n, h, w, in)
+  void* hidden;          // (n, oh, ow, c): with squeeze-excite what waits for the gate, else null
+  float *pooled, *gate;  // (n, c), with squeeze-excite
+  void* y;               // (n, oh, ow, out)
+};
+
+struct MbconvWeights {
+  WeightView expand, depthwise, project;
+  VectorView expand_bias, depthwise_bias, project_bias;
+  SeWeights squeeze_excite;
+  int64_t reduced;  // width of the squeeze-excite, 0 for none
+  Act reduced_act;
+  Gate gate;
+};
+
+// Whether depth first beats layer by layer: where the expanded tensor leaves the second-level cache.
+bool pays_depth_first(const MbconvParams& params, bool squeeze_excite);
+
+void run_mbconv(const MbconvParams& params, const MbconvWeights& weights, const Threads& threads);
+
+}  // namespace effops

@@ -1,0 +1,107 @@
+"""Whole blocks as one op: bit for bit what their parts give, whatever the cut and the number of threads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import effops
+from effops import ops
+from effops.ops import backends
+from effops.testing import samples
+
+BLOCKS = list(samples("mbconv"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sample", BLOCKS, ids=str)
+def test_a_block_equals_its_parts(isa, sample, dtype, monkeypatch):
+    laid = sample.to(dtype)
+    before = torch.get_num_threads()
+    try:
+        runs = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            runs += laid.run()
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(backends, "runs_whole", lambda op, args: False)
+    (parts,) = laid.run()
+    assert all(torch.equal(run, parts) for run in runs)
+
+
+@pytest.mark.parametrize("sample", BLOCKS[:6], ids=str)
+def test_neighbours_of_the_inputs_are_never_read(isa, sample):
+    def guarded(name, t):
+        dense = t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t.contiguous()
+        buffer = torch.full((t.numel() + 128,), float("nan"))
+        return buffer[64 : 64 + t.numel()].as_strided(t.shape, dense.stride(), 64).copy_(dense)
+
+    assert torch.equal(sample.map(guarded).run()[0], sample.run()[0])
+
+
+def test_gradients_are_those_of_the_parts():
+    sample = next(s for s in BLOCKS if "squeeze_excite" in s.kwargs)
+    leaves = []
+
+    def leaf(name, t):
+        leaves.append(t.detach().clone().requires_grad_())
+        return leaves[-1]
+
+    (y,) = sample.map(leaf).run()
+    actual = torch.autograd.grad(y.square().sum(), leaves)
+    leaves.clear()
+    with effops.backend("reference"):
+        (y,) = sample.to(torch.float64).map(leaf).run()
+    for a, e in zip(actual, torch.autograd.grad(y.square().sum(), leaves), strict=True):
+        assert (a - e).norm() <= 1e-5 * e.norm()
+
+
+def test_explain_and_backends():
+    sample = BLOCKS[0]
+    found = effops.explain("mbconv", *sample.args, **sample.kwargs)
+    assert found.op == "mbconv" and found.backend == "cpu"
+    (y,) = sample.run()
+    with effops.backend("reference"):
+        torch.testing.assert_close(sample.run()[0], y, rtol=1e-4, atol=1e-4)
+    assert sample.to(torch.float16).run()[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_whole(dynamic):
+    sample = BLOCKS[2]
+
+    def run(x):
+        return ops.mbconv(x, *sample.args[1:], **sample.kwargs)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(run, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    with torch.no_grad():
+        assert torch.equal(compiled(sample.args[0]), run(sample.args[0]))
+
+
+X, EXPAND, DEPTHWISE = torch.randn(1, 8, 6, 6), (torch.randn(16, 8, 1, 1), None), (torch.randn(16, 1, 3, 3), None)
+PROJECT = (torch.randn(8, 16, 1, 1), torch.zeros(8))
+
+WRONG = {
+    "expand": ((X, (EXPAND[0][:, :7], None), DEPTHWISE, PROJECT), {}, r"expand weight must have shape \(hidden, 8\)"),
+    "depthwise": ((X, None, DEPTHWISE, PROJECT), {}, r"weight must have shape \(8, 1, kh, kw\)"),
+    "no depthwise": ((X, EXPAND, (None, None), PROJECT), {}, "depthwise weight must be a torch.Tensor; got NoneType"),
+    "project": ((X, EXPAND, DEPTHWISE, (PROJECT[0][:, :9], None)), {}, r"project weight must have shape .*, 16\)"),
+    "bias": ((X, EXPAND, DEPTHWISE, (PROJECT[0], torch.zeros(5))), {}, r"project bias must have shape \(8,\)"),
+    "residual": (
+        (X, EXPAND, DEPTHWISE, PROJECT),
+        {"residual": True},
+        r"residual needs an output of x's shape \(1, 8, 6, 6\)",
+    ),
+    "dtype": ((X.bfloat16(), EXPAND, DEPTHWISE, PROJECT), {}, "expand weight must be torch.bfloat16"),
+    "act": ((X, EXPAND, DEPTHWISE, PROJECT), {"act": "swish"}, "act must be one of"),
+    "pair": ((X, EXPAND[0], DEPTHWISE, PROJECT), {}, "expand must be a pair"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_arguments(case):
+    args, kwargs, message = WRONG[case]
+    with pytest.raises(effops.ArgumentError, match=message):
+        ops.mbconv(*args, **kwargs)
