@@ -15,6 +15,7 @@ from rich.table import Table
 from effops.errors import EffopsError
 
 from . import allocator, environment, limits, options, plots, record, runner, tables
+from . import device as devices
 from .compare import SAME, compare
 from .errors import BenchError
 from .peers import EvalPeer, Peer, TrainingPeer, registry
@@ -62,11 +63,12 @@ _errors = Console(stderr=True)
 
 Models = Annotated[str, typer.Option(help="Networks, separated by commas. Default: the suite's own.")]
 Batch = Annotated[str, typer.Option(help="Batch sizes, separated by commas. Default: 1,8; with --quick 1.")]
-Dtype = Annotated[str, typer.Option(help="fp32 or bf16.")]
+Dtype = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Peers = Annotated[str, typer.Option(help="Peers of effops, separated by commas. Default: all.")]
 Rounds = Annotated[int | None, typer.Option(help="Interleaved rounds, one sample of every provider each.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch and of effops. Default: torch's own.")]
 Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Leave out peers that compile.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A smoke test: fewer rounds and cases, no compilers.")]
 Output = Annotated[Path | None, typer.Option(help="CSV to write. Default: a file in bench/results.")]
 
@@ -106,12 +108,14 @@ def models(
     rounds: Rounds = None,
     threads: Threads = None,
     compile: Compile = True,
+    device: Device = "cpu",
     quick: Quick = False,
     output: Output = None,
 ) -> None:
     """Time whole networks in eval against the same networks in plain torch."""
     from .suites import models as suite
 
+    devices.use(device)
     options.positive("--resolution", resolution)
     chosen_dtype = options.dtype(dtype)
     selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
@@ -135,6 +139,7 @@ def ops(
     threads: Threads = None,
     warm: Annotated[bool, typer.Option("--warm", help="Read the same buffers in every call.")] = False,
     compile: Compile = True,
+    device: Device = "cpu",
     quick: Quick = False,
     output: Output = None,
 ) -> None:
@@ -142,6 +147,7 @@ def ops(
     from .suites import models as networks
     from .suites import ops as suite
 
+    devices.use(device)
     chosen_dtype = options.dtype(dtype)
     wanted = suite.known_ops(options.names(ops))
     selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
@@ -166,6 +172,34 @@ def ops(
     _finish(tasks, selection, plan, path, tables.ops_table)
 
 
+@app.command()
+def kernels(
+    rows: Annotated[str, typer.Option(help="Rows of the op table, separated by commas. Default: all.")] = "",
+    batch: Annotated[str, typer.Option(help="Batch sizes. Default: 4 on a CPU, 128 on a GPU.")] = "",
+    dtype: Dtype = "fp32",
+    rounds: Rounds = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    quick: Quick = False,
+    output: Output = None,
+) -> None:
+    """Time the rows of the op table, those of training too, in every backend of the device."""
+    from .suites import kernels as suite
+
+    devices.use(device)
+    chosen_dtype = options.dtype(dtype)
+    wanted = suite.known_rows(options.names(rows))
+    plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
+    _set_threads(threads)
+    batches = options.batches(batch, quick=quick, usual=suite.BATCHES[device])
+    kept = allocator.keep_blocks()
+    here = environment.capture()
+    rate = limits.gemm_gflops(chosen_dtype)
+    tasks = suite.tasks(wanted, batches, chosen_dtype, here, gemm_gflops=rate, allocator=kept, quick=quick)
+    path = options.output(output, "kernels", [chosen_dtype], here, quick=quick)
+    _finish(tasks, Selection([]), plan, path, tables.ops_table)
+
+
 @app.command(epilog=_TRAIN_EXAMPLES)
 def train(
     models: Models = "",
@@ -174,7 +208,7 @@ def train(
         int | None, typer.Option("--resolution", "--size", help="Side of the images. Default: 224; with --quick 64.")
     ] = None,
     dtypes: Annotated[
-        str, typer.Option("--dtypes", "--dtype", help="fp32, bf16 (autocast), or both: the default.")
+        str, typer.Option("--dtypes", "--dtype", help="fp32, bf16 or fp16 (autocast). Default: fp32 and bf16.")
     ] = "",
     peers: Peers = "",
     rounds: Annotated[
@@ -182,6 +216,7 @@ def train(
     ] = None,
     threads: Threads = None,
     compile: Compile = True,
+    device: Device = "cpu",
     quick: Quick = False,
     output: Output = None,
     profile: Annotated[
@@ -191,6 +226,7 @@ def train(
     """Time training steps, and what they hold in memory, against the same networks in plain torch."""
     from .suites import train as suite
 
+    devices.use(device)
     options.positive("--resolution", resolution)
     chosen_dtypes = options.dtypes(dtypes)
     selection = select(registry(TrainingPeer), options.names(peers), compile=compile, quick=quick)

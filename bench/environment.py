@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from . import device
+
 ROOT = Path(__file__).resolve().parents[1]
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -25,11 +27,12 @@ class Environment:
         effops: version, or "not importable".
         backend: what EFFOPS_BACKEND forces, or "default": effops chooses.
         git_sha: commit of the checkout, with "+" when files differ from it; empty outside a checkout.
+        device: "cpu", or the name of the GPU that the run computed on.
         isa: the instruction set that effops' kernels use, or "none" without the C++ extension.
         torch_isa: the instruction set that torch's own kernels use.
         threads: torch's intra-op threads.
         affinity: processors that the process may run on.
-        last_level_cache_bytes: what a rotation of buffers has to exceed.
+        last_level_cache_bytes: of the device; what a rotation of buffers has to exceed.
     """
 
     date: str
@@ -45,6 +48,7 @@ class Environment:
     threads: int
     affinity: str
     last_level_cache_bytes: int
+    device: str = "cpu"
 
 
 def _cpu_model() -> str:
@@ -112,9 +116,10 @@ def capture() -> Environment:
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_model(),
+        device=device.name(),
         isa=isa,
         torch_isa=torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
         affinity=_affinity(),
-        last_level_cache_bytes=last_level_cache_bytes(),
+        last_level_cache_bytes=device.cache_bytes(last_level_cache_bytes()),
     )

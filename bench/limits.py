@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from . import device
 from .case import Provider
 
-_GEMM_SIZES = (512, 1024, 2048)
+_GEMM_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
 
 
 def gemm_gflops(dtype: torch.dtype, seconds_per_size: float = 0.5) -> float:
@@ -19,15 +20,15 @@ def gemm_gflops(dtype: torch.dtype, seconds_per_size: float = 0.5) -> float:
 
     The fastest call counts, not the median: a limit is what the machine can do when nothing disturbs it.
     """
-    best = 0.0
-    for size in _GEMM_SIZES:
-        a, b = (torch.randn(size, size, dtype=dtype) for _ in range(2))
-        product = torch.empty(size, size, dtype=dtype)
-        fastest, end = math.inf, time.perf_counter() + seconds_per_size
-        while time.perf_counter() < end:
-            begin = time.perf_counter()
+    best, here = 0.0, device.current()
+    for size in _GEMM_SIZES[here.type]:
+        a, b = (torch.randn(size, size, dtype=dtype, device=here) for _ in range(2))
+        product = torch.empty(size, size, dtype=dtype, device=here)
+        fastest, end = math.inf, device.clock() + seconds_per_size
+        while device.clock() < end:
+            begin = device.clock()
             torch.mm(a, b, out=product)
-            fastest = min(fastest, time.perf_counter() - begin)
+            fastest = min(fastest, device.clock() - begin)
         best = max(best, 2 * size**3 / fastest / 1e9)
     return best
 
@@ -35,7 +36,8 @@ def gemm_gflops(dtype: torch.dtype, seconds_per_size: float = 0.5) -> float:
 def copy_provider(bytes_moved: int, sets: int) -> Provider:
     """A copy that reads half of these bytes and writes the other half, timed in the rounds of a case."""
     count = max(1, bytes_moved // 2)
-    buffers = [(torch.empty(count, dtype=torch.uint8), torch.zeros(count, dtype=torch.uint8)) for _ in range(sets)]
+    empty = partial(torch.empty, count, dtype=torch.uint8, device=device.current())
+    buffers = [(empty(), empty().zero_()) for _ in range(sets)]
     for destination, _ in buffers:
         # Pages that nobody wrote to yet are not memory.
         destination.zero_()

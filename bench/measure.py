@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from . import device
 from .case import Case, Inputs, Provider
 from .noise import ForeignLoad
 from .peers import EvalPeer, Peer
@@ -72,6 +73,7 @@ def _prepare(peer: EvalPeer, case: Case, exact: Outputs, allowed: float) -> tupl
         with torch.inference_mode(False):
             provider = peer.prepare(case)
         outputs = provider.function(*provider.inputs[0])
+        device.synchronize()
     # A peer may fail in any way that its compiler or library knows; the row says how, and the others go on.
     except Exception as error:
         return Measurement(peer.name, "failed", reason(error), time.perf_counter() - begin), None
@@ -98,7 +100,8 @@ def time_all(
     watcher.announce("timing")
     everything = {**calls, **extras}
     foreign = ForeignLoad()
-    samples = interleave(everything, schedule, watcher=watcher, warm=warm) if everything else {}
+    timed = {"clock": device.clock, "watcher": watcher, "warm": warm}
+    samples = interleave(everything, schedule, **timed) if everything else {}
     others = foreign.share()
     summaries = {name: Summary.of(values) for name, values in samples.items()}
     return CaseResult(

@@ -13,7 +13,8 @@ from .environment import ROOT, Environment
 from .errors import BenchError, unknown
 from .timing import Schedule
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+USUAL_DTYPES = ("fp32", "bf16")
 BATCHES = (1, 8)
 RESULTS = ROOT / "bench" / "results"
 
@@ -42,8 +43,8 @@ def dtype(text: str) -> torch.dtype:
 
 
 def dtypes(text: str) -> list[torch.dtype]:
-    """Dtypes such as "fp32,bf16"; without any all of them."""
-    return [dtype(name) for name in names(text) or DTYPES]
+    """Dtypes such as "fp32,bf16", which are the usual ones."""
+    return [dtype(name) for name in names(text) or USUAL_DTYPES]
 
 
 def positive(option: str, value: int | None) -> None:
@@ -67,11 +68,13 @@ def schedule(usual: Schedule, rounds: int | None, *, quick: bool) -> Schedule:
 def output(
     path: Path | None, suite: str, dtypes: Sequence[torch.dtype], environment: Environment, *, quick: bool
 ) -> Path:
-    """The CSV to write: one file a suite, choice of dtypes, processor and thread count, unless told otherwise."""
+    """The CSV to write: one file a suite, choice of dtypes, and processor or GPU, unless told otherwise."""
     if path is not None:
         if path.is_dir():
             raise BenchError(f"--output must be a CSV file; {path} is a folder")
         return path
-    cpu = re.sub(r"[^a-z0-9]+", "-", environment.cpu.lower()).strip("-")
+    on_cpu = environment.device == "cpu"
+    machine = re.sub(r"[^a-z0-9]+", "-", (environment.cpu if on_cpu else environment.device).lower()).strip("-")
+    machine += f"-{environment.threads}t" if on_cpu else ""
     short = "-".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-    return RESULTS / f"{suite}-{short}-{cpu}-{environment.threads}t{'-quick' if quick else ''}.csv"
+    return RESULTS / f"{suite}-{short}-{machine}{'-quick' if quick else ''}.csv"

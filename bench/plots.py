@@ -39,13 +39,15 @@ def _title(provider: str) -> str:
 def _caption(rows: Sequence[Row]) -> str:
     here = rows[0].environment
     isa = f"effops on {here.isa}" if here.isa != "none" else "effops without its C++ kernels"
+    on_cpu = here.device == "cpu"
+    machine = f"{here.cpu}, {here.threads} threads" if on_cpu else here.device
+    software = f"{isa}, torch {here.torch} on {here.torch_isa}" if on_cpu else f"torch {here.torch}"
     noise = "; NOISY machine" if NoiseReport.of(rows).noisy else ""
     autocast = " autocast" if rows[0].suite == "train" and rows[0].dtype != "float32" else ""
     rounds = sorted({row.rounds for row in rows})
     counts = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     return (
-        f"{here.cpu}, {here.threads} threads, {rows[0].dtype}{autocast}, {isa}, "
-        f"torch {here.torch} on {here.torch_isa}\n"
+        f"{machine}, {rows[0].dtype}{autocast}, {software}\n"
         f"medians of {counts} interleaved rounds, {here.date[:10]}{noise}"
     )
 

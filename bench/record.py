@@ -88,7 +88,7 @@ class Row:
 
 _ROW_FIELDS = [field.name for field in fields(Row) if field.name != "environment"]
 # Columns that came later; files from before stay readable.
-_LATER = {"held_bytes", "peak_bytes"}
+_LATER = {"held_bytes", "peak_bytes", "device"}
 _ENVIRONMENT_FIELDS = [field.name for field in fields(Environment)]
 COLUMNS = [*_ROW_FIELDS, *_ENVIRONMENT_FIELDS]
 _TYPES: dict[str, Any] = {**get_type_hints(Environment), **get_type_hints(Row)}
@@ -114,8 +114,11 @@ def _value(column: str, text: str) -> Any:
 
 
 def _row(cells: Mapping[str, str]) -> Row:
-    environment = Environment(**{name: _value(name, cells[name]) for name in _ENVIRONMENT_FIELDS})
-    return Row(environment=environment, **{name: _value(name, cells[name]) for name in _ROW_FIELDS if name in cells})
+    environment, row = (
+        {name: _value(name, cells[name]) for name in names if name in cells}
+        for names in (_ENVIRONMENT_FIELDS, _ROW_FIELDS)
+    )
+    return Row(environment=Environment(**environment), **row)
 
 
 def write(rows: Iterable[Row], path: Path) -> None:

@@ -176,8 +176,9 @@ def train_table(rows: Sequence[Row]) -> Table:
 def print_environment(console: Console, rows: Sequence[Row]) -> None:
     """The machine and the software, in two lines."""
     here = rows[0].environment
+    gpu = "" if here.device == "cpu" else f"{here.device}; "
     console.print(
-        f"{here.cpu}, effops kernels on {here.isa}, torch on {here.torch_isa}; {here.threads} threads on "
+        f"{gpu}{here.cpu}, effops kernels on {here.isa}, torch on {here.torch_isa}; {here.threads} threads on "
         f"processors {here.affinity}; last-level cache {here.last_level_cache_bytes / 2**20:.0f} MiB\n"
         f"effops {here.effops} {here.git_sha} on its {here.backend} backend, torch {here.torch}, "
         f"Python {here.python}, {here.system}, {here.date}",

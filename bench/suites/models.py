@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from bench import allocator
+from bench import allocator, device
 from bench.case import Case, Function
 from bench.environment import Environment
 from bench.networks import Network, plain_network
@@ -31,7 +31,7 @@ def _fused(name: str, plain: nn.Module, dtype: torch.dtype) -> Callable[[], Func
 
         model = create_model(name)
         model.load_state_dict(plain.state_dict())
-        return model.eval().to(dtype=dtype, memory_format=torch.channels_last)
+        return model.eval().to(device.current(), dtype, memory_format=torch.channels_last)
 
     return build
 
@@ -56,8 +56,8 @@ class ModelTask(EvalTask):
         self._source = network.source
         images = torch.randn(self.batch, 3, self.resolution, self.resolution, dtype=self.dtype)
         return Case(
-            module=copy.deepcopy(network.module).to(self.dtype),
-            inputs=[(images,)],
+            module=copy.deepcopy(network.module).to(device.current(), self.dtype),
+            inputs=[device.moved((images,))],
             fused=_fused(self.name, network.module, self.dtype),
             dtype=self.dtype,
         )

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from bench import device
 from bench.case import Case, Function, Provider
 from bench.environment import Environment
 from bench.errors import unknown
@@ -27,7 +28,7 @@ from effops.ops.spec import Cost
 OPS = ("conv_act", "depthwise_conv_act", "pointwise_conv_act", "se_gate")
 SCHEDULE = Schedule(rounds=15, sample_seconds=0.01, warmup_seconds=0.1)
 
-_COPY = "copy"
+COPY = "copy"
 
 
 def _layout(weight: Tensor) -> Tensor:
@@ -68,6 +69,22 @@ def quick_subset(found: Mapping[Problem, list[str]], per_op: int = 3) -> dict[Pr
     return chosen
 
 
+def limited(row: Row, result: CaseResult, macs: int, moved: int, gemm_gflops: float) -> Row:
+    """A row with its rates, and its share of the binding limit: the copy of as many bytes, or the matrix product."""
+    copied = result.extras[COPY].p50
+    limit = Limit.of(macs=macs, copy_seconds=copied, gemm_gflops=gemm_gflops)
+    row = replace(row, copy_gbps=moved / copied / 1e9, limit=limit.binds)
+    if row.p50_ms is None:
+        return row
+    seconds = row.p50_ms / 1e3
+    return replace(
+        row,
+        gbps=moved / seconds / 1e9,
+        gflops=2 * macs / seconds / 1e9,
+        share_of_limit=limit.seconds / seconds,
+    )
+
+
 @dataclass
 class OpTask(EvalTask):
     """One problem at one batch size.
@@ -94,8 +111,9 @@ class OpTask(EvalTask):
 
     def build(self) -> Case:
         torch.manual_seed(0)
-        module = self.problem.module().to(self.dtype).eval().requires_grad_(False)
-        inputs = self.problem.inputs(self.batch, self.dtype)
+        here = device.current()
+        module = self.problem.module().to(here, self.dtype).eval().requires_grad_(False)
+        inputs = device.moved(self.problem.inputs(self.batch, self.dtype))
         schema_call = partial(prepared, self.problem.op)
         op, arguments = self.problem.apply(schema_call, self.problem.weights(module), inputs)
         self._cost = op.cost(*arguments)
@@ -111,7 +129,7 @@ class OpTask(EvalTask):
         return Case(module=module, inputs=[inputs, *copies], fused=fused, dtype=self.dtype)
 
     def extras(self) -> Mapping[str, Provider]:
-        return {_COPY: copy_provider(self._cost.bytes, self._sets)}
+        return {COPY: copy_provider(self._cost.bytes, self._sets)}
 
     def template(self) -> Row:
         return Row(
@@ -133,18 +151,7 @@ class OpTask(EvalTask):
         )
 
     def complete(self, row: Row, result: CaseResult) -> Row:
-        copied = result.extras[_COPY].p50
-        limit = Limit.of(macs=self._cost.macs, copy_seconds=copied, gemm_gflops=self.gemm_gflops)
-        row = replace(row, copy_gbps=self._cost.bytes / copied / 1e9, limit=limit.binds)
-        if row.p50_ms is None:
-            return row
-        seconds = row.p50_ms / 1e3
-        return replace(
-            row,
-            gbps=self._cost.bytes / seconds / 1e9,
-            gflops=2 * self._cost.macs / seconds / 1e9,
-            share_of_limit=limit.seconds / seconds,
-        )
+        return limited(row, result, self._cost.macs, self._cost.bytes, self.gemm_gflops)
 
 
 def tasks(

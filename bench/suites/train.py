@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -9,7 +10,7 @@ from functools import lru_cache, partial
 import torch
 from torch import nn
 
-from bench import allocator
+from bench import allocator, device
 from bench.environment import Environment
 from bench.measure import CaseResult
 from bench.networks import plain_network
@@ -43,7 +44,7 @@ def _fused(name: str, plain: nn.Module) -> Callable[[], nn.Module]:
 
         model = create_model(name)
         model.load_state_dict(plain.state_dict())
-        return model.to(memory_format=torch.channels_last)
+        return model.to(device.current(), memory_format=torch.channels_last)
 
     return build
 
@@ -52,9 +53,9 @@ def _case(name: str, batch: int, resolution: int, dtype: torch.dtype) -> Trainin
     module = _network(name).module
     generator = torch.Generator().manual_seed(0)
     return TrainingCase(
-        module=module,
-        images=torch.randn(batch, 3, resolution, resolution, generator=generator),
-        labels=torch.randint(_CLASSES, (batch,), generator=generator),
+        module=copy.deepcopy(module).to(device.current()),
+        images=torch.randn(batch, 3, resolution, resolution, generator=generator).to(device.current()),
+        labels=torch.randint(_CLASSES, (batch,), generator=generator).to(device.current()),
         fused=_fused(name, module),
         dtype=dtype,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from bench import device
 from bench.measure import CaseResult, Measurement, announce_preparation, reason, time_all
 from bench.peers import TrainingPeer
 from bench.progress import Watcher
@@ -46,6 +47,7 @@ def _first_step(peer: TrainingPeer, case: TrainingCase, exact: Results) -> _Firs
         step.backward(loss)
     results = gather(step, loss)
     step.update()
+    device.synchronize()
     seconds = time.perf_counter() - begin
     if memory is not None:
         memory.held = held.total

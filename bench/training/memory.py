@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench import device
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 # Resets the peak of the resident set: proc_pid_clear_refs(5).
@@ -25,7 +27,7 @@ class StepMemory:
 
     Attributes:
         held: activations saved by the forward for the backward; under autocast also its copies of the weights.
-        peak: growth of the resident set at the highest point of forward and backward.
+        peak: growth of the memory of process or GPU at the highest point of forward and backward.
     """
 
     held: int | None = None
@@ -77,6 +79,12 @@ def _trim() -> None:
 @contextmanager
 def peak_growth(memory: StepMemory) -> Iterator[None]:
     """Set ``memory.peak`` to the growth inside; leaves it alone where the kernel does not tell."""
+    if device.current().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield
+        memory.peak = torch.cuda.max_memory_allocated() - before
+        return
     try:
         _trim()
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")

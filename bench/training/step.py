@@ -48,7 +48,9 @@ class TrainingStep:
 
     def forward(self) -> Tensor:
         """The loss, in float32 or wider."""
-        with torch.autocast("cpu", self._autocast or torch.bfloat16, enabled=self._autocast is not None):
+        with torch.autocast(
+            self._images.device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None
+        ):
             logits = self._forward(self._images)
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return F.cross_entropy(wide, self._labels)

@@ -30,6 +30,8 @@ def exit_code(*arguments: str) -> int:
         (["models", "--batch", "1,x"], "--batch takes positive numbers"),
         (["models", "--batch", "0"], "--batch takes positive numbers"),
         (["models", "--dtype", "fp64"], "the dtypes are fp32, bf16"),
+        (["models", "--device", "tpu"], "--device must be one of cpu, cuda; got 'tpu'"),
+        (["kernels", "--rows", "batch_norm_stat"], "did you mean batch_norm_stats"),
         (["models", "--rounds", "0"], "--rounds must be at least 1"),
         (["models", "--resolution", "-1"], "--resolution must be at least 1"),
         (["models", "--threads", "0"], "--threads must be at least 1"),
@@ -49,6 +51,23 @@ def test_bad_arguments_exit_with_2_and_say_what_is_wrong(arguments, said, capsys
     output = capsys.readouterr()
     assert said in " ".join((output.out + output.err).split())
     assert "Traceback" not in output.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_gpu_is_told(capsys):
+    assert exit_code("models", "--device", "cuda") == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
+
+
+def test_kernels_of_every_kind_are_verified_and_timed(tmp_path):
+    path = tmp_path / "kernels.csv"
+    wanted = "depthwise_conv_backward,batch_norm_stats,pointwise_conv_backward"
+    arguments = ("--rows", wanted, "--batch", "1", "--rounds", "1", "--quick")
+    assert exit_code("kernels", *arguments, "--output", path) == 0
+    rows = read(path)
+    assert {row.provider for row in rows} == {"effops", "reference"}
+    assert {row.op for row in rows} == set(wanted.split(","))
+    assert all(row.status == "ok" and row.gbps > 0 and row.share_of_limit > 0 for row in rows)
 
 
 def test_compare_exits_with_1_on_a_regression_only(tmp_path, capsys):
