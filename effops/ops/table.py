@@ -43,6 +43,7 @@ def _op(
 
 
 _CPU = {"cpu": ("cpu",)}
+_GPU = {**_CPU, "cuda": ("triton",)}
 
 OPS: dict[str, Op] = {
     op.name: op
