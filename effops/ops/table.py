@@ -58,13 +58,13 @@ OPS: dict[str, Op] = {
             "depthwise_conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(dwconv(x, W) + b)",
-            _CPU,
+            _GPU,
         ),
         _op(
             "depthwise_conv_act_pool",
             f"({_CONV_ARGS}) -> (Tensor, Tensor)",
             "y = act(dwconv(x, W) + b) and its spatial mean in float32",
-            _CPU,
+            _GPU,
         ),
         _op(
             "pointwise_conv_act",

@@ -17,7 +17,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
 
 # The module of this package that holds a row of the op table, by the row's name.
-MODULES = {}
+MODULES = {
+    "depthwise_conv_act": "depthwise",
+    "depthwise_conv_act_pool": "depthwise",
+}
 
 
 def missing() -> str | None:

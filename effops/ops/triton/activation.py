@@ -83,18 +83,10 @@ def value_and_slope(x, ACT: tl.constexpr):
 @triton.jit
 def gate_value(x, GATE: tl.constexpr):
     """The gate with this code."""
-    if GATE == _SIGMOID:
-        y = _sigmoid(x)
-    else:
-        y = _relu6(x + 3.0) * (1.0 / 6.0)
-    return y
+    return _sigmoid(x) if GATE == _SIGMOID else _relu6(x + 3.0) * (1.0 / 6.0)
 
 
 @triton.jit
 def gate_slope(y, GATE: tl.constexpr):
     """The derivative of the gate with this code where its value is y."""
-    if GATE == _SIGMOID:
-        slope = y * (1.0 - y)
-    else:
-        slope = tl.where((y > 0.0) & (y < 1.0), 1.0 / 6.0, 0.0)
-    return slope
+    return y * (1.0 - y) if GATE == _SIGMOID else tl.where((y > 0.0) & (y < 1.0), 1.0 / 6.0, 0.0)

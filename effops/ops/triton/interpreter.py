@@ -1,5 +1,7 @@
-"""What Triton 3.6's interpreter gets wrong about bfloat16, mended: it cuts bits off instead of rounding to the nearest
-value, and multiplies matrices of the raw bits. Loaded with the kernels when ``TRITON_INTERPRET=1`` asks for it.
+"""What Triton 3.6's interpreter gets wrong, mended; loaded with the kernels when ``TRITON_INTERPRET=1`` asks for it.
+
+bfloat16: it cuts bits off instead of rounding to the nearest value, and multiplies matrices of the raw bits. Bounds of
+loops: it converts arrays of one value to int as NumPy 2.4 no longer does.
 """
 
 from __future__ import annotations
@@ -8,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import triton.language as tl
+from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 _cast_impl = InterpreterBuilder.cast_impl
 _create_dot = InterpreterBuilder.create_dot
+_patch_lang_tensor = interpreter._patch_lang_tensor
 
 
 def _rounded_to_bfloat16(values: np.ndarray) -> np.ndarray:
@@ -33,7 +37,13 @@ def _dot(self: InterpreterBuilder, a: TensorHandle, b: TensorHandle, *rest: Any)
     return _create_dot(self, a, b, *rest)
 
 
+def _patch_tensor(tensor: type, scope: Any) -> None:
+    _patch_lang_tensor(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+
 def mend() -> None:
-    """Replace the two functions of the interpreter in this process."""
+    """Replace these functions of the interpreter in this process."""
     InterpreterBuilder.cast_impl = _cast
     InterpreterBuilder.create_dot = _dot
+    interpreter._patch_lang_tensor = _patch_tensor

@@ -1,4 +1,4 @@
-"""The one place that launches Triton kernels, and what every launch needs: tensors laid out, configurations looked up."""
+"""The one place that launches Triton kernels, and what every launch needs: dense tensors and configurations."""
 
 from __future__ import annotations
 
