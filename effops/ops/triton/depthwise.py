@@ -1,7 +1,7 @@
 """Depthwise convolution, bias and activation in one pass; with a mean, its sums in the same pass.
 
-Bytes: x once (what tiles share comes from L1 and L2), y once, the weight once a program. Arithmetic: kernel_h * kernel_w
-multiply-adds an output, in float32, far below what the bytes take for kernels up to 5x5.
+Bytes: x once (what tiles share comes from L1 and L2), y once, the weight once a program. Arithmetic: a multiply-add
+a tap and output, in float32, far below what the bytes take for kernels up to 5x5.
 
 A program walks down a strip of BLOCK_W columns and BLOCK_C channels, ROWS rows of outputs a step. It holds its taps in
 registers, and a row of inputs is loaded kernel_w times for all the rows of outputs that it adds to.
