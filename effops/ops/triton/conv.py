@@ -66,11 +66,12 @@ def _conv(
     n_mask = n < out_channels
 
     # Every output pixel's window: its first row and column, and where that pixel would lie in memory.
-    pixel = first + m
+    image = first // (out_height * out_width)
+    pixel = (first - image * (out_height * out_width)).to(tl.int32) + m
     row = (pixel // out_width % out_height * STRIDE_H - pad_top)[:, None]
     column = (pixel % out_width * STRIDE_W - pad_left)[:, None]
-    image = (pixel // out_width // out_height)[:, None]
-    window = x + ((image * height + row) * width + column) * in_channels
+    later = (pixel // (out_height * out_width))[:, None]
+    window = x + (((image + later) * height + row) * width + column) * in_channels
     weight_tile = weight + n[None, :] * (n_units * N_UNIT)
 
     total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)

@@ -15,6 +15,10 @@ from .launch import config, dtype_bucket, power_of_2, units
 _PROGRAMS = 256
 # The least that tl.dot takes along each side.
 _LEAST = 16
+# What Hopper's tensor cores multiply at once: 64 rows, by 4 warps.
+_LEAST_M, _WARPGROUP = 64, 4
+# Of the product: 32 a thread leave registers for the addresses and masks of what is loaded.
+_VALUES_A_WARP = 1024
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,9 @@ def tiles(x: Tensor, m: int, n: int, k: int) -> Tiles:
     block_k = max(_LEAST, min(chosen["BLOCK_K"], power_of_2(k)))
     block_m = max(_LEAST, min(chosen["BLOCK_M"], power_of_2(m)))
     tiles_n = -(-n // block_n)
-    while block_m > 2 * _LEAST and -(-m // block_m) * tiles_n < _PROGRAMS:
+    while block_m > _LEAST_M and -(-m // block_m) * tiles_n < _PROGRAMS:
         block_m //= 2
-    # As many values of the product a thread as in the table's tile, by fewer threads where the tile is smaller.
-    full = chosen["BLOCK_M"] * chosen["BLOCK_N"] // chosen["num_warps"]
-    num_warps = min(chosen["num_warps"], max(power_of_2(block_m * block_n // full), 2))
+    num_warps = min(chosen["num_warps"], max(_WARPGROUP, block_m * block_n // _VALUES_A_WARP))
     return Tiles(block_m, block_n, block_k, num_warps, chosen["num_stages"], -(-m // block_m), tiles_n)
 
 

@@ -50,7 +50,9 @@ def _pointwise(
     x_tile = x + first * in_channels + m[:, None] * in_channels
     weight_tile = weight + n[None, :] * (n_units * N_UNIT)
     if gate is not None:
-        gate_rows = gate + ((first + m) // image_pixels)[:, None] * in_channels
+        image = first // image_pixels
+        later = ((first - image * image_pixels).to(tl.int32) + m) // image_pixels
+        gate_rows = gate + image * in_channels + later[:, None] * in_channels
     total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for first_k in range(0, in_channels, BLOCK_K):
         k = first_k + tl.arange(0, BLOCK_K)

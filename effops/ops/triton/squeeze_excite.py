@@ -23,7 +23,7 @@ from .pool import spatial_mean
 # Up to as many images each has a program of its own; beyond, programs share what they read of the weights.
 _IMAGES_ALONE, _IMAGES_TOGETHER = 128, 4
 # Values of a tile: images x outputs of a layer x inputs of a layer.
-_TILE, _BLOCK_OUT = 4096, 16
+_TILE, _BLOCK_OUT = 2048, 16
 _BLOCK_PIXELS, _BLOCK_C = 32, 64
 
 
