@@ -33,7 +33,7 @@ def scale_of(exact, i):
     return exact[0].abs().max().item() if exact[0].numel() else 0.0
 
 
-@pytest.mark.parametrize(("sample", "dtype"), _cases())
+@pytest.mark.parametrize(("sample", "dtype"), list(_cases()))
 def test_parity(sample, dtype):
     check(sample.to(dtype), scale_of)
 
