@@ -12,7 +12,7 @@ CXX_FILES = find csrc tests/cpp -type f \( -name '*.h' -o -name '*.cpp' -o -name
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpp test-py test-slow bench lint format clean distclean
+.PHONY: help setup demo test test-cpp test-py test-triton test-slow bench lint format clean distclean
 
 help: ## list the targets
 	@printf 'effops: MobileNets and EfficientNets, fast in PyTorch\n\n'
@@ -25,7 +25,7 @@ setup: $(STAMPS)/build ## make .venv, install pinned dependencies, build the ext
 demo: $(STAMPS)/build $(STAMPS)/samples ## classify real photographs with real checkpoints on fused kernels
 	@$(BIN)/python examples/demo.py
 
-test: test-cpp test-py ## run every test: C++ (ctest), then Python (pytest)
+test: test-cpp test-py test-triton ## run every test: C++ (ctest), Python (pytest), Triton kernels (pytest)
 
 test-cpp: $(STAMPS)/test ## build and run the C++ tests
 	@cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release
@@ -33,14 +33,20 @@ test-cpp: $(STAMPS)/test ## build and run the C++ tests
 	@ctest --test-dir build/cpp --output-on-failure
 
 # Waiting threads sleep instead of spinning: tests share the machine with each other and with whatever else runs on it.
-test-py test-slow: export OMP_WAIT_POLICY := PASSIVE
+test-py test-triton test-slow: export OMP_WAIT_POLICY := PASSIVE
 
-TESTS ?= tests
+TESTS ?= tests --ignore=tests/triton
 test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests
 	$(BIN)/python -m pytest $(TESTS)
 
+# A process interprets Triton's kernels or compiles them, so that their tests take two.
+test-triton: $(STAMPS)/build $(STAMPS)/test ## run the Triton kernels in their interpreter, compile them for every GPU
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton
+	$(BIN)/python -m pytest tests/triton/test_ahead_of_time.py
+
 test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests marked slow
 	$(BIN)/python -m pytest -m slow $(TESTS)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m slow tests/triton
 
 BENCH ?= ops models train
 bench: $(STAMPS)/build $(STAMPS)/bench ## time ops, models and training steps against eager PyTorch and torch.compile

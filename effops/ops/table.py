@@ -43,6 +43,7 @@ def _op(
 
 
 _CPU = {"cpu": ("cpu",)}
+_GPU = {**_CPU, "cuda": ("triton",)}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -51,37 +52,37 @@ OPS: dict[str, Op] = {
             "conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(conv(x, W) + b), dense",
-            _CPU,
+            _GPU,
         ),
         _op(
             "depthwise_conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(dwconv(x, W) + b)",
-            _CPU,
+            _GPU,
         ),
         _op(
             "depthwise_conv_act_pool",
             f"({_CONV_ARGS}) -> (Tensor, Tensor)",
             "y = act(dwconv(x, W) + b) and its spatial mean in float32",
-            _CPU,
+            _GPU,
         ),
         _op(
             "pointwise_conv_act",
             "(Tensor x, Tensor weight, Tensor? bias, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "act(W (gate * x) + b) + residual",
-            _CPU,
+            _GPU,
         ),
         _op(
             "se_gate",
             f"(Tensor pooled, {_SE_WEIGHTS}, int act, int gate) -> Tensor",
             "gate(W2 act(W1 pooled + b1) + b2)",
-            _CPU,
+            _GPU,
         ),
         _op(
             "squeeze_excite",
             f"(Tensor x, {_SE_WEIGHTS}, Tensor? pooled, int act, int gate) -> Tensor",
             "x * gate(W2 act(W1 mean(x) + b1) + b2)",
-            _CPU,
+            _GPU,
         ),
         _op(
             "mbconv",

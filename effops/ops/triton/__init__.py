@@ -17,7 +17,14 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
 
 # The module of this package that holds a row of the op table, by the row's name.
-MODULES = {}
+MODULES = {
+    "conv_act": "conv",
+    "depthwise_conv_act": "depthwise",
+    "depthwise_conv_act_pool": "depthwise",
+    "pointwise_conv_act": "pointwise",
+    "se_gate": "squeeze_excite",
+    "squeeze_excite": "squeeze_excite",
+}
 
 
 def missing() -> str | None:

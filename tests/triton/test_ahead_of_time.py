@@ -1,0 +1,121 @@
+"""Every row's Triton kernels as machine code for GPUs that are not there: they compile, fit and spill nothing."""
+
+import pytest
+import torch
+
+from effops.ops import triton as triton_backend
+from effops.testing import Sample, kernel_samples
+
+from .parity import as_kernel_sample
+
+compiler = pytest.importorskip("tests.triton.compiler", reason="Triton is not installed")
+
+
+def image(n, c, size):
+    return torch.empty(n, c, size, size, memory_format=torch.channels_last)
+
+
+def depthwise(c, size, kernel, stride, pool=True):
+    args = (image(8, c, size), torch.empty(c, 1, kernel, kernel), torch.empty(c))
+    return Sample(
+        "depthwise_conv_act",
+        f"{c}x{size}-k{kernel}-s{stride}",
+        args,
+        {"stride": stride, "padding": "same", "act": "silu", "pool": pool},
+    )
+
+
+def pointwise(n, c, size, out, gated):
+    extra = {"gate": torch.empty(n, c), "residual": image(n, out, size)} if gated else {}
+    args = (image(n, c, size), torch.empty(out, c, 1, 1), torch.empty(out))
+    return Sample("pointwise_conv_act", f"{n}x{c}x{size}-o{out}", args, {"act": "hardswish", **extra})
+
+
+def dense(n, c, size, out, stride):
+    args = (image(n, c, size), torch.empty(out, c, 3, 3), torch.empty(out))
+    return Sample("conv_act", f"{n}x{c}x{size}-o{out}", args, {"stride": stride, "padding": "same", "act": "silu"})
+
+
+def squeeze(n, c, reduced, size):
+    weights = (torch.empty(reduced, c), torch.empty(reduced), torch.empty(c, reduced), torch.empty(c))
+    return Sample("squeeze_excite", f"{n}x{c}-r{reduced}", (image(n, c, size), *weights), {})
+
+
+# Shapes of the networks, in the launch configurations that they get there; for every architecture, then for one.
+FOLDED = [
+    depthwise(96, 28, 3, 1),
+    depthwise(240, 14, 5, 1),
+    pointwise(32, 24, 28, 144, gated=False),
+    pointwise(1, 480, 14, 112, gated=True),
+    dense(16, 3, 64, 32, 2),
+    dense(2, 24, 56, 96, 1),
+    squeeze(160, 40, 10, 4),
+]
+MORE_FOLDED = [
+    depthwise(144, 28, 3, 2, pool=False),
+    depthwise(240, 14, 5, 2, pool=False),
+    depthwise(32, 14, 7, 1),
+    depthwise(24, 28, 3, 1, pool=False),
+    pointwise(32, 144, 28, 24, gated=True),
+    squeeze(2, 1152, 48, 7),
+]
+# Training kernels at a middling size, one sample a kind.
+_TRAINING = ("2x32x14x15-silu", "2x32x", "2x96x14x14x24", "2x144x14x14")
+
+
+def _training_samples():
+    for op in triton_backend.MODULES:
+        found = [s for s in kernel_samples(op) if s.name.startswith(_TRAINING)]
+        yield from found or list(kernel_samples(op))[:1]
+
+
+SAMPLES = [*map(as_kernel_sample, FOLDED), *_training_samples()]
+ALL_SAMPLES = [*SAMPLES, *map(as_kernel_sample, MORE_FOLDED)]
+
+
+def check(sample, capability):
+    found = compiler.launches(sample)
+    assert found, "nothing was launched"
+    for launch in found:
+        name = launch.kernel.__name__
+        used = compiler.resources(compiler.compiled(launch, capability))
+        assert used.shared <= compiler.SHARED_KIB[capability] * 1024, f"{name}: {used}"
+        assert used.stack == 0, f"{name} spills registers: {used}"
+
+
+def test_every_row_is_compiled():
+    assert {sample.op.name for sample in ALL_SAMPLES} | {"se_gate"} == set(triton_backend.MODULES)
+
+
+@pytest.mark.parametrize("sample", ALL_SAMPLES, ids=str)
+def test_sm_90(sample):
+    check(sample.to(torch.bfloat16), 90)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_sm_90_in_float32(sample):
+    check(sample, 90)
+
+
+@pytest.mark.parametrize("capability", [80, 100, 120])
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_other_architectures(sample, capability):
+    check(sample.to(torch.bfloat16), capability)
+
+
+def test_hopper_multiplies_by_warpgroups():
+    """A matrix kernel without wgmma runs at half of the tensor cores' speed or less."""
+    for sample in ALL_SAMPLES:
+        if sample.op.name in ("pointwise_conv_act", "conv_act"):
+            (launch,) = compiler.launches(sample.to(torch.bfloat16))
+            assert "wgmma.mma_async" in compiler.compiled(launch, 90).asm["ptx"], sample
+
+
+def test_depthwise_reads_whole_vectors():
+    """Inputs, taps and outputs move 16 bytes at a time, also where the channels are no multiple of 16."""
+    for sample in ALL_SAMPLES:
+        if sample.op.name == "depthwise_conv_act" and "k3" in sample.name:
+            (launch,) = compiler.launches(sample.to(torch.bfloat16))
+            ptx = compiler.compiled(launch, 90).asm["ptx"]
+            assert ptx.count("ld.global") == ptx.count("ld.global.v4") > 0
+            assert ptx.count("st.global") == ptx.count("st.global.v4") > 0
