@@ -38,14 +38,15 @@ class Case:
         norms = (layer.batch_norm for layer in self.layers)
         return [t for bn in norms for t in (bn.running_mean, bn.running_var) if t is not None]
 
-    def to(self, dtype: torch.dtype, parameters: torch.dtype | None = None) -> Case:
+    def to(self, dtype: torch.dtype, parameters: torch.dtype | None = None, device: torch.device | None = None) -> Case:
         """A copy with x and weights in a dtype, what belongs to batch norm and squeeze-excite in ``parameters``."""
         rest = parameters or dtype
 
         def copy(value: Any, to: torch.dtype) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            return value.detach().to(to if value.is_floating_point() else value.dtype, copy=True)
+            kept = to if value.is_floating_point() else value.dtype
+            return value.detach().to(device or value.device, kept, copy=True)
 
         def leaf(value: Any, to: torch.dtype) -> Any:
             return copy(value, to).requires_grad_() if isinstance(value, Tensor) else value
