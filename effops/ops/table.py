@@ -98,42 +98,42 @@ OPS: dict[str, Op] = {
             "batch_norm_stats",
             "(Tensor x) -> Tensor",
             "mean and biased variance of every channel",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_apply",
             "(Tensor x, Tensor affine, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "view(x) + residual",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_pool",
             "(Tensor x, Tensor affine, int act) -> Tensor",
             "spatial mean of view(x) in float32",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_apply_pool",
             "(Tensor x, Tensor affine, int act) -> (Tensor, Tensor)",
             "view(x) and its spatial mean in float32",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_grad_sums",
             "(Tensor grad, Tensor x, Tensor? affine, int act) -> Tensor",
             "sums over pixels of (g act, g act', act', g act' (x - mean), act' (x - mean))",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "batch_norm_grad_apply",
             "(Tensor grad, Tensor? u, Tensor? coef, Tensor? gate, Tensor? pool_grad, int act) -> Tensor",
             "du = scale (g gate + pool_grad) act' + slope (u - mean) + offset",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
@@ -141,21 +141,21 @@ OPS: dict[str, Op] = {
             f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
             "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
             "gradients of se_gate for pooled and the weights and biases, from its output and that one's gradient",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
             "depthwise_conv_stats",
             f"(Tensor x, Tensor? affine, Tensor weight, {_GEOMETRY}, int act) -> (Tensor, Tensor)",
             "u = dwconv(view(x), W), and its statistics",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
@@ -163,7 +163,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
         _op(
@@ -171,7 +171,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, int act, Tensor weight, {_GEOMETRY}, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
-            _CPU,
+            _GPU,
             _TRAINING,
         ),
     )

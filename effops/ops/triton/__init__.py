@@ -24,6 +24,17 @@ MODULES = {
     "pointwise_conv_act": "pointwise",
     "se_gate": "squeeze_excite",
     "squeeze_excite": "squeeze_excite",
+    "batch_norm_stats": "norm",
+    "batch_norm_apply": "norm",
+    "batch_norm_pool": "norm",
+    "batch_norm_apply_pool": "norm",
+    "batch_norm_grad_sums": "norm",
+    "batch_norm_grad_apply": "norm",
+    "se_gate_backward": "squeeze_excite_training",
+    "pointwise_conv_stats": "pointwise_training",
+    "depthwise_conv_stats": "depthwise_training",
+    "pointwise_conv_backward": "pointwise_training",
+    "depthwise_conv_backward": "depthwise_backward",
 }
 
 

@@ -9,6 +9,8 @@ registers, and a row of inputs is loaded kernel_w times for all the rows of outp
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -18,6 +20,7 @@ from ..shape import pad_before_after
 from .activation import activate
 from .launch import config, dense, dtype_bucket, launch, power_of_2, rows, units
 from .pool import mean_of_sums, partial_sums
+from .view import load_view
 
 # Steps of a program are given up for as many programs as this, so that large GPUs are filled.
 _PROGRAMS = 4096
@@ -26,7 +29,7 @@ _HELD_TAPS = 25
 
 
 @triton.jit
-def _taps(weight, c, channels, mask, COUNT: tl.constexpr):
+def held_taps(weight, c, channels, mask, COUNT: tl.constexpr):
     """The weights of the first COUNT taps for a block of channels, as a tuple."""
     taps = ()
     for tap in tl.static_range(COUNT):
@@ -35,7 +38,7 @@ def _taps(weight, c, channels, mask, COUNT: tl.constexpr):
 
 
 @triton.jit
-def _column_masks(
+def column_masks(
     first, width, mask, KERNEL_W: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, BLOCK_W: tl.constexpr
 ):
     """For every tap of a row, which of the inputs that it reads are inside of the image."""
@@ -47,9 +50,10 @@ def _column_masks(
 
 
 @triton.jit
-def _accumulate(
+def accumulate(
     sums,
     x,
+    affine,
     masks,
     taps,
     weight,
@@ -59,6 +63,7 @@ def _accumulate(
     channels,
     c,
     c_mask,
+    VIEW_ACT: tl.constexpr,
     KERNEL_H: tl.constexpr,
     KERNEL_W: tl.constexpr,
     STRIDE_H: tl.constexpr,
@@ -70,6 +75,8 @@ def _accumulate(
 ):
     """Add what the taps make of the input rows from this one on to the sums of ROWS output rows.
 
+    What is read is the view of x by (mean, scale, shift), or None, and an activation; zero around the image.
+
     Indices of tuples are expressions here: a variable would be a tensor in the interpreter.
     """
     place = (tl.arange(0, BLOCK_W) * STRIDE_W)[:, None] * channels + c[None, :]
@@ -78,7 +85,12 @@ def _accumulate(
         inputs = ()
         for kx in tl.static_range(KERNEL_W):
             at = x + (below * row_stride + kx * DILATION_W * channels)
-            inputs = inputs + (tl.load(at + place, masks[kx] & inside, 0.0).to(tl.float32),)
+            if affine is None and VIEW_ACT == 0:
+                value = tl.load(at + place, masks[kx] & inside, 0.0).to(tl.float32)
+            else:
+                value = load_view(at, place, masks[kx] & inside, affine, VIEW_ACT)
+                value = tl.where(masks[kx] & inside, value, 0.0)
+            inputs = inputs + (value,)
         updated = ()
         for r in tl.static_range(ROWS):
             total = sums[r]
@@ -148,8 +160,8 @@ def _depthwise(
         shift += tl.load(bias + c, c_mask, 0.0).to(tl.float32)
     taps = ()
     if HELD:
-        taps = _taps(weight, c, channels, c_mask, KERNEL_H * KERNEL_W)
-    masks = _column_masks(column, width, c_mask, KERNEL_W, STRIDE_W, DILATION_W, BLOCK_W)
+        taps = held_taps(weight, c, channels, c_mask, KERNEL_H * KERNEL_W)
+    masks = column_masks(column, width, c_mask, KERNEL_W, STRIDE_W, DILATION_W, BLOCK_W)
     pooled = tl.zeros([BLOCK_W, BLOCK_C], tl.float32)
 
     for step in range(STEPS):
@@ -160,9 +172,10 @@ def _depthwise(
         sums = ()
         for _ in tl.static_range(ROWS):
             sums = sums + (tl.zeros([BLOCK_W, BLOCK_C], tl.float32) + shift[None, :],)
-        sums = _accumulate(
+        sums = accumulate(
             sums,
             x + (n * height + row) * row_stride + column.to(tl.int64) * channels,
+            None,
             masks,
             taps,
             None if HELD else weight,
@@ -172,6 +185,7 @@ def _depthwise(
             channels,
             c,
             c_mask,
+            0,
             KERNEL_H,
             KERNEL_W,
             STRIDE_H,
@@ -201,6 +215,36 @@ def _channel_block(channels: int, largest: int) -> int:
     return min(block, power_of_2(channels))
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """How a convolution's outputs are split: strips of STEPS times ROWS rows, BLOCK_W columns and BLOCK_C channels."""
+
+    strips: int
+    tiles_w: int
+    tiles_c: int
+    blocks: dict[str, int]
+
+    @staticmethod
+    def of(x: Tensor, weight: Tensor, y: Tensor, table: str = "depthwise", programs: int = _PROGRAMS) -> Tiling:
+        n, channels, out_height, out_width = y.shape
+        kernel_h, kernel_w = weight.shape[2:]
+        square = f"k{kernel_h}" if kernel_h == kernel_w else "any"
+        chosen = config(table, x, f"{dtype_bucket(x)}-{square}")
+        block_c = _channel_block(channels, chosen["CHANNELS"])
+        block_w = min(power_of_2(out_width), 32 * chosen["WARPS"] * chosen["VECTOR"] // block_c)
+        num_warps = max(1, block_w * block_c // (32 * chosen["VECTOR"]))
+        rows_a_step = max(1, min(chosen["ROWS"], out_height))
+        tiles_c, tiles_w = -(-channels // block_c), -(-out_width // block_w)
+        tiles_h = -(-out_height // rows_a_step)
+        steps = min(chosen["STEPS"], power_of_2(tiles_h))
+        while steps > 1 and n * tiles_c * tiles_w * -(-tiles_h // steps) < programs:
+            steps //= 2
+        strips = -(-tiles_h // steps)
+        blocks = {"ROWS": rows_a_step, "STEPS": steps, "BLOCK_W": block_w, "BLOCK_C": block_c, "num_warps": num_warps}
+        blocks["HELD"] = kernel_h * kernel_w <= _HELD_TAPS
+        return Tiling(strips, tiles_w, tiles_c, blocks)
+
+
 def _run(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[int, ...], act: int, pool: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -213,18 +257,8 @@ def _run(
         pad_before_after(x.shape[2 + i], weight.shape[2 + i], stride[i], padding[i], dilation[i])[0] for i in (0, 1)
     ]
 
-    square = f"k{kernel_h}" if kernel_h == kernel_w else "any"
-    chosen = config("depthwise", x, f"{dtype_bucket(x)}-{square}")
-    block_c = _channel_block(channels, chosen["CHANNELS"])
-    block_w = min(power_of_2(out_width), 32 * chosen["WARPS"] * chosen["VECTOR"] // block_c)
-    num_warps = max(1, block_w * block_c // (32 * chosen["VECTOR"]))
-    rows_a_step = max(1, min(chosen["ROWS"], out_height))
-    tiles_c, tiles_w = -(-channels // block_c), -(-out_width // block_w)
-    tiles_h = -(-out_height // rows_a_step)
-    steps = min(chosen["STEPS"], power_of_2(tiles_h))
-    while steps > 1 and n * tiles_c * tiles_w * -(-tiles_h // steps) < _PROGRAMS:
-        steps //= 2
-    strips = -(-tiles_h // steps)
+    tiling = Tiling.of(x, weight, y)
+    strips, tiles_w, tiles_c = tiling.strips, tiling.tiles_w, tiling.tiles_c
     partials = partial_sums(x, strips * tiles_w) if pool else None
     count, unit = units(channels)
     launch(
@@ -252,12 +286,7 @@ def _run(
         DILATION_H=dilation[0],
         DILATION_W=dilation[1],
         ACT=act,
-        HELD=kernel_h * kernel_w <= _HELD_TAPS,
-        ROWS=rows_a_step,
-        STEPS=steps,
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-        num_warps=num_warps,
+        **tiling.blocks,
     )
     return y, None if partials is None else mean_of_sums(partials, out_height * out_width)
 

@@ -1,20 +1,24 @@
-"""What Triton 3.6's interpreter gets wrong, mended; loaded with the kernels when ``TRITON_INTERPRET=1`` asks for it.
+"""What Triton 3.6's interpreter gets wrong, mended. Loaded with the kernels when ``TRITON_INTERPRET=1`` asks for it.
 
-bfloat16: it cuts bits off instead of rounding to the nearest value, and multiplies matrices of the raw bits. Bounds of
-loops: it converts arrays of one value to int as NumPy 2.4 no longer does.
+bfloat16: it cuts bits off instead of rounding to the nearest value, and multiplies matrices of the raw bits. NumPy: it
+no longer takes an array of one value for an integer, the bound of a loop; and adds up the rows of a tile one after the
+other, in a chain whose rounding errors no GPU has, which adds in a tree. Time: every call of a device function replaced
+the functions of the language over again, which the kernel's call had done.
 """
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import triton.language as tl
 from triton.runtime import interpreter
-from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder, ReduceOps, TensorHandle
 
 _cast_impl = InterpreterBuilder.cast_impl
 _create_dot = InterpreterBuilder.create_dot
+_patch_lang = interpreter._patch_lang
 _patch_lang_tensor = interpreter._patch_lang_tensor
 
 
@@ -42,8 +46,25 @@ def _patch_tensor(tensor: type, scope: Any) -> None:
     scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
 
+def _sum(self: ReduceOps, input: Any) -> Any:
+    # Along the last axis of contiguous memory NumPy adds pairwise.
+    last = np.ascontiguousarray(np.moveaxis(input.handle.data, self.axis, -1)).sum(-1)
+    return self.to_tensor(np.expand_dims(last, self.axis) if self.keep_dims else last, input.dtype)
+
+
+def _patch_all(fn: Any) -> Any:
+    return _patch_lang(SimpleNamespace(__globals__={"tl": tl, "core": tl.core}))
+
+
+def _call(self: InterpretedFunction, *args: Any, **keywords: Any) -> Any:
+    return self.rewrite()(*args, **keywords)
+
+
 def mend() -> None:
     """Replace these functions of the interpreter in this process."""
+    ReduceOps.sum = _sum
+    InterpretedFunction.__call__ = _call
+    interpreter._patch_lang = _patch_all
     InterpreterBuilder.cast_impl = _cast
     InterpreterBuilder.create_dot = _dot
     interpreter._patch_lang_tensor = _patch_tensor
