@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from effops.ops import introspection
 from effops.ops.shape import output_size
 from effops.ops.spec import ACTIVATIONS, GATES, SAME, Op
 from effops.ops.table import OPS
 
-from .samples import DEPTHWISE, POINTWISE, SQUEEZE_EXCITE, generator
+from .samples import DEPTHWISE, POINTWISE, SQUEEZE_EXCITE, Sample, generator
 
 # What stays in float32 whatever the dtype of the images.
 _ACCUMULATED = ("affine", "coef", "gate", "u_gate", "pool_grad", "gated", "pooled")
@@ -33,6 +34,12 @@ class KernelSample:
 
     def __str__(self) -> str:
         return f"{self.op.name}-{self.name}"
+
+    @classmethod
+    def of(cls, sample: Sample) -> KernelSample:
+        """A sample of a public op as a call of the one row that serves it."""
+        op, args = introspection.prepared(sample.op, *sample.args, **sample.kwargs)
+        return cls(op, sample.name, args)
 
     def map(self, convert: Callable[[str, Tensor], Tensor]) -> KernelSample:
         """The sample with ``convert(argument_name, tensor)`` applied to every tensor."""

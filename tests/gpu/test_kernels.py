@@ -6,20 +6,14 @@ import pytest
 import torch
 
 import effops
-from effops.ops import backends, introspection
+from effops.ops import backends
 from effops.testing import KernelSample, assert_as_good_as_eager, kernel_samples, samples
 from tests.ops.layouts import LAYOUTS
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def of_public_op(sample) -> KernelSample:
-    """A sample of a public op as a call of the row that serves it."""
-    op, args = introspection.prepared(sample.op, *sample.args, **sample.kwargs)
-    return KernelSample(op, sample.name, args)
-
-
-SAMPLES = [*(of_public_op(s) for s in samples()), *kernel_samples()]
+SAMPLES = [*map(KernelSample.of, samples()), *kernel_samples()]
 ODD = [s for s in SAMPLES if s.name.startswith(("3x13", "2x13", "2x17"))]
 
 

@@ -2,17 +2,10 @@
 
 import torch
 
-from effops.ops import backends, functional
 from effops.ops import triton as triton_backend
-from effops.testing import KernelSample, assert_as_good_as_eager
+from effops.testing import assert_as_good_as_eager
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def as_kernel_sample(sample):
-    """A sample of a public op as the row of the op table and the arguments that the op calls it with."""
-    (op,), args = backends.intercept(getattr(functional, sample.op), *sample.args, **sample.kwargs)
-    return KernelSample(op, sample.name, args)
 
 
 def run(sample):

@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from effops.ops import triton as triton_backend
-from effops.testing import Sample, kernel_samples
-
-from .parity import as_kernel_sample
+from effops.testing import KernelSample, Sample, kernel_samples
 
 compiler = pytest.importorskip("tests.triton.compiler", reason="Triton is not installed")
 
@@ -69,8 +67,8 @@ def _training_samples():
         yield from found or list(kernel_samples(op))[:1]
 
 
-SAMPLES = [*map(as_kernel_sample, FOLDED), *_training_samples()]
-ALL_SAMPLES = [*SAMPLES, *map(as_kernel_sample, MORE_FOLDED)]
+SAMPLES = [*map(KernelSample.of, FOLDED), *_training_samples()]
+ALL_SAMPLES = [*SAMPLES, *map(KernelSample.of, MORE_FOLDED)]
 
 
 def check(sample, capability):

@@ -7,13 +7,13 @@ import torch
 
 import effops
 from effops.ops import triton as triton_backend
-from effops.testing import samples
+from effops.testing import KernelSample, samples
 from tests.ops.layouts import LAYOUTS
 
 from .memory import between_nans
-from .parity import DTYPES, as_kernel_sample, check, run
+from .parity import DTYPES, check, run
 
-SAMPLES = [s for s in map(as_kernel_sample, samples()) if s.op.name in triton_backend.MODULES]
+SAMPLES = [s for s in map(KernelSample.of, samples()) if s.op.name in triton_backend.MODULES]
 # The interpreter takes milliseconds a block of values: of what is larger only float32, or nothing, is run each time.
 _QUICK, _LARGEST = 3_000, 10_000
 
