@@ -5,10 +5,11 @@
 #include <cstdint>
 
 #include "../core/params.h"
+#include "../core/scalar.h"
 
 namespace effops::cuda {
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+EFFOPS_HD constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Blocks that a large GPU holds at one time, by order of magnitude: what smaller launches leave idle.
 constexpr int64_t kBlocksAtOnce = 264;
@@ -29,22 +30,22 @@ struct DepthwiseTiling {
   int64_t tiles = 0, run = 1;  // tiles of all images; tiles of a block
   int64_t shared_bytes = 0;
 
-  int rows() const { return row_items * kThreadRows; }
-  int columns() const { return column_items * kThreadColumns; }
-  int items() const { return row_items * column_items; }
-  int threads() const { return channels / 2 * items(); }
-  int64_t tiles_of_image() const { return tiles_y * tiles_x; }
+  EFFOPS_HD int rows() const { return row_items * kThreadRows; }
+  EFFOPS_HD int columns() const { return column_items * kThreadColumns; }
+  EFFOPS_HD int items() const { return row_items * column_items; }
+  EFFOPS_HD int threads() const { return channels / 2 * items(); }
+  EFFOPS_HD int64_t tiles_of_image() const { return tiles_y * tiles_x; }
   // Blocks that share a channel, each with one partial result of the statistics.
-  int64_t parts() const { return ceil_div(tiles, run); }
-  int64_t blocks() const { return parts() * channel_tiles; }
+  EFFOPS_HD int64_t parts() const { return ceil_div(tiles, run); }
+  EFFOPS_HD int64_t blocks() const { return parts() * channel_tiles; }
 };
 
-// Floats of shared memory: the input under a tile and the weights, or what the items of a block have summed.
+// Bytes of shared memory: weights, and in turn the input under a tile, its outputs, and what the threads have summed.
 inline int64_t depthwise_shared(const DepthwiseTiling& t) {
-  const int64_t sums = 2 * int64_t{t.items()} * t.channels;
-  if (!t.kernel) return sums * 4;
-  const int64_t height = (t.rows() - 1) * t.stride + t.kernel, width = (t.columns() - 1) * t.stride + t.kernel;
-  return std::max((height * width + t.kernel * t.kernel) * t.channels, sums) * 4;
+  const int64_t height = t.kernel ? (t.rows() - 1) * t.stride + t.kernel : t.rows();
+  const int64_t width = t.kernel ? (t.columns() - 1) * t.stride + t.kernel : t.columns();
+  const int64_t groups = 4 * int64_t{t.items()};  // threads over 16 bytes of channels, with two bytes a channel
+  return 4 * std::max((height * width + t.kernel * t.kernel) * t.channels, (2 * int64_t{t.channels} + 1) * groups);
 }
 
 // `statistics`: blocks go on over several tiles, so that few parts are left to join.
