@@ -43,6 +43,7 @@ def _op(
 
 
 _CPU = {"cpu": ("cpu",)}
+_CPU_CUDA = {"cpu": ("cpu",), "cuda": ("cuda",)}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -57,13 +58,13 @@ OPS: dict[str, Op] = {
             "depthwise_conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(dwconv(x, W) + b)",
-            _CPU,
+            _CPU_CUDA,
         ),
         _op(
             "depthwise_conv_act_pool",
             f"({_CONV_ARGS}) -> (Tensor, Tensor)",
             "y = act(dwconv(x, W) + b) and its spatial mean in float32",
-            _CPU,
+            _CPU_CUDA,
         ),
         _op(
             "pointwise_conv_act",
@@ -145,7 +146,7 @@ OPS: dict[str, Op] = {
             "depthwise_conv_stats",
             f"(Tensor x, Tensor? affine, Tensor weight, {_GEOMETRY}, int act) -> (Tensor, Tensor)",
             "u = dwconv(view(x), W), and its statistics",
-            _CPU,
+            _CPU_CUDA,
             _TRAINING,
         ),
         _op(
