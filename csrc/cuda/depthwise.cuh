@@ -24,8 +24,8 @@ struct DepthwiseTraits {
   using T = Element;
   static constexpr int kKernel = Kernel, kStride = Stride;
   static constexpr bool kStatistics = Statistics;
-  // Registers for 28 sums, the weights of two rows and loads in flight; shared memory lets no more blocks in anyway.
-  static constexpr int kThreads = 256, kBlocks = 2;
+  // Registers for 28 sums, the weights of two rows and loads in flight.
+  static constexpr int kThreads = 256, kBlocks = Kernel ? 2 : 1;
 };
 
 // Where a block and its threads stand.
@@ -225,38 +225,27 @@ __device__ __forceinline__ void convolve(const DepthwiseArgs& p, const Depthwise
   }
 }
 
-// What a thread adds up over the outputs that it stores: `kLanes` neighbouring channels.
-template <class T>
-struct PooledSums {
-  float sums[kLanes<T>] = {};
-
-  __device__ void add(int i, float value, float /*stored*/) { sums[i] += value; }
-  __device__ void end_pixel() {}
-};
-
-// Sums of what is stored and of its square, less the first value.
-template <class T>
-struct ShiftedSums {
-  float shift[kLanes<T>], sums[kLanes<T>] = {}, squares[kLanes<T>] = {};
-  int pixels = 0;
-
-  __device__ void add(int i, float /*value*/, float stored) {
-    if (pixels == 0) shift[i] = stored;
-    const float away = stored - shift[i];
-    sums[i] += away;
-    squares[i] = fmaf(away, away, squares[i]);
-  }
-  __device__ void end_pixel() { ++pixels; }
-  __device__ void join_to(Moments (&total)[kLanes<T>]) const {
-    if (pixels == 0) return;
-    const float count = static_cast<float>(pixels);
+// Calls f(values, oy, ox) for every output pixel of the tile in shared memory that is this thread's: values of 16 bytes
+// of channels.
+template <class T, class Shared, class F>
+__device__ __forceinline__ void for_pixels(const DepthwiseArgs& p, const DepthwisePlace& at, const Shared& shared,
+                                           int offset, F f) {
+  const DepthwiseTiling& t = p.tiling;
+  const int vectors = t.channels / kLanes<T>, step = blockDim.x / vectors;
+  const int from = offset + threadIdx.x % vectors * kLanes<T>;
+  if (at.c0 + threadIdx.x % vectors * kLanes<T> >= p.shape.c) return;
+  for (int pixel = threadIdx.x / vectors; pixel < t.rows() * t.columns(); pixel += step) {
+    const int64_t oy = at.oy0 + pixel / t.columns(), ox = at.ox0 + pixel % t.columns();
+    if (oy >= p.shape.oh || ox >= p.shape.ow) continue;
+    float values[kLanes<T>];
 #pragma unroll
-    for (int i = 0; i < kLanes<T>; ++i) {
-      const float mean = sums[i] / count;
-      total[i].join({count, shift[i] + mean, max(0.0f, squares[i] - sums[i] * mean)});
+    for (int i = 0; i < kLanes<T>; i += 4) {
+      const float4 four = vector_at<float4>(shared, from + pixel * t.channels + i);
+      values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
     }
+    f(values, oy, ox);
   }
-};
+}
 
 template <class Traits, class Shared>
 __device__ __forceinline__ void keep_outputs(const DepthwiseArgs& p, const DepthwisePlace& at, const Shared& shared,
@@ -273,47 +262,64 @@ __device__ __forceinline__ void keep_outputs(const DepthwiseArgs& p, const Depth
   }
 }
 
-// Stores the tile that lies in shared memory, 16 bytes at a time: function(x + bias), and adds it up.
-template <class T, class Function, class Shared, class Sums>
-__device__ __forceinline__ void store_tile(const DepthwiseArgs& p, const DepthwisePlace& at, const Shared& shared,
-                                           int offset, Sums& sums) {
+// Stores function(x + bias) and adds it to the sums: as it is, or Rounded, as it is stored. Returns the pixels.
+template <class T, class Function, bool Rounded, class Shared>
+__device__ __forceinline__ int store_tile(const DepthwiseArgs& p, const DepthwisePlace& at, const Shared& shared,
+                                          int offset, float (&sums)[kLanes<T>]) {
   constexpr int kVector = kLanes<T>;
   const ConvShape& s = p.shape;
-  const DepthwiseTiling& t = p.tiling;
-  const int vectors = t.channels / kVector, step = blockDim.x / vectors;
-  const int from = threadIdx.x % vectors * kVector;
-  const int64_t c = at.c0 + from, left = s.c - c;
-  if (left <= 0) return;
+  const int64_t c = at.c0 + threadIdx.x % (p.tiling.channels / kVector) * kVector, left = s.c - c;
   float bias[kVector];
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
     bias[i] = p.bias.data && i < left ? load_as(p.bias.data, p.bias.dtype, c + i) : 0.0f;
   }
   T* y = static_cast<T*>(p.y) + c;
-  for (int pixel = threadIdx.x / vectors; pixel < t.rows() * t.columns(); pixel += step) {
-    const int64_t oy = at.oy0 + pixel / t.columns(), ox = at.ox0 + pixel % t.columns();
-    if (oy >= s.oh || ox >= s.ow) continue;
+  int pixels = 0;
+  for_pixels<T>(p, at, shared, offset, [&](const float* values, int64_t oy, int64_t ox) {
     Packed<T> packed;
 #pragma unroll
-    for (int i = 0; i < kVector; i += 4) {
-      const float4 x = vector_at<float4>(shared, offset + pixel * t.channels + from + i);
-      const float four[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        // The bias last: a chain that starts from a large bias rounds worse.
-        const float value = Function::apply(four[j] + bias[i + j]);
-        from_float(value, packed.v[i + j]);
-        sums.add(i + j, value, to_float(packed.v[i + j]));
-      }
+    for (int i = 0; i < kVector; ++i) {
+      // The bias last: a chain that starts from a large bias rounds worse.
+      const float value = Function::apply(values[i] + bias[i]);
+      from_float(value, packed.v[i]);
+      sums[i] += Rounded ? to_float(packed.v[i]) : value;
     }
-    sums.end_pixel();
+    ++pixels;
     T* to = y + ((at.n * s.oh + oy) * s.ow + ox) * s.c;
     if (s.c % kVector == 0) {
       store_packed(to, packed);
     } else {
       store_packed(to, packed, left);
     }
+  });
+  return pixels;
+}
+
+// Stores the tile and adds the moments of what was stored, in two passes: deviations from a mean that is near.
+template <class T, class Shared>
+__device__ __forceinline__ void store_with_moments(const DepthwiseArgs& p, const DepthwisePlace& at,
+                                                   const Shared& shared, int offset, LaneMoments<kLanes<T>>& total) {
+  float near[kLanes<T>] = {}, sums[kLanes<T>] = {}, squares[kLanes<T>] = {};
+  const float count = static_cast<float>(store_tile<T, Identity, true>(p, at, shared, offset, near));
+  if (count == 0.0f) return;
+#pragma unroll
+  for (int i = 0; i < kLanes<T>; ++i) near[i] /= count;
+  for_pixels<T>(p, at, shared, offset, [&](const float* values, int64_t, int64_t) {
+#pragma unroll
+    for (int i = 0; i < kLanes<T>; ++i) {
+      const float away = rounded<T>(values[i]) - near[i];
+      sums[i] += away;
+      squares[i] = fmaf(away, away, squares[i]);
+    }
+  });
+#pragma unroll
+  for (int i = 0; i < kLanes<T>; ++i) {
+    const float mean = sums[i] / count;
+    squares[i] = vmax(0.0f, squares[i] - sums[i] * mean);
+    near[i] += mean;
   }
+  total.join(count, near, squares);
 }
 
 template <class Traits>
@@ -329,8 +335,8 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks) depthwise_k
   at.c0 = blockIdx.x % t.channel_tiles * t.channels;
   const int64_t part = blockIdx.x / t.channel_tiles;
   if constexpr (Traits::kKernel != 0) load_weights<Traits>(p, at, shared);
-  PooledSums<T> pooled;
-  Moments moments[kLanes<T>] = {};
+  float sums[kLanes<T>] = {};
+  LaneMoments<kLanes<T>> moments;
   for (int64_t tile = part * t.run; tile < min(t.tiles, (part + 1) * t.run); ++tile) {
     const int64_t in_image = tile % t.tiles_of_image();
     at.n = tile / t.tiles_of_image();
@@ -342,11 +348,9 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks) depthwise_k
     keep_outputs<Traits>(p, at, shared, offset, out);
     __syncthreads();
     if constexpr (Traits::kStatistics) {
-      ShiftedSums<T> sums;
-      store_tile<T, Identity>(p, at, shared, offset, sums);
-      sums.join_to(moments);
+      store_with_moments<T>(p, at, shared, offset, moments);
     } else {
-      with_activation(p.act, [&](auto f) { store_tile<T, decltype(f)>(p, at, shared, offset, pooled); });
+      with_activation(p.act, [&](auto f) { store_tile<T, decltype(f), false>(p, at, shared, offset, sums); });
     }
     __syncthreads();  // before the next tile or the sums
   }
@@ -355,21 +359,21 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks) depthwise_k
   const int group = threadIdx.x / vectors, channel = threadIdx.x % vectors * kLanes<T>;
   for (int i = 0; i < kLanes<T>; ++i) {
     if constexpr (Traits::kStatistics) {
-      shared[group * t.channels + channel + i] = moments[i].mean;
-      shared[(groups + group) * t.channels + channel + i] = moments[i].m2;
-      if (channel == 0) shared[2 * groups * t.channels + group] = moments[0].count;
+      shared[group * t.channels + channel + i] = moments.mean[i];
+      shared[(groups + group) * t.channels + channel + i] = moments.m2[i];
+      if (channel == 0) shared[2 * groups * t.channels + group] = moments.count;
     } else {
-      shared[group * t.channels + channel + i] = pooled.sums[i];
+      shared[group * t.channels + channel + i] = sums[i];
     }
   }
   __syncthreads();
   for (int i = threadIdx.x; i < t.channels && at.c0 + i < s.c; i += blockDim.x) {
     if constexpr (Traits::kStatistics) {
-      Moments total;
-      for (int g = 0; g < groups; ++g) {
-        total.join(
-            {shared[2 * groups * t.channels + g], shared[g * t.channels + i], shared[(groups + g) * t.channels + i]});
-      }
+      const auto own = [&](int g) {
+        return Moments{shared[2 * groups * t.channels + g], shared[g * t.channels + i],
+                       shared[(groups + g) * t.channels + i]};
+      };
+      const Moments total = joined(groups, own);
       float* to = p.partial + part * 3 * s.c + at.c0 + i;
       to[0] = total.count;
       to[s.c] = total.mean;

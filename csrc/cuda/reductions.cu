@@ -21,22 +21,19 @@ __global__ void __launch_bounds__(kJoinChannels* kJoinSlices)
   EFFOPS_SHARED(float, slices, 3 * kJoinSlices * kJoinChannels);
   const int lane = threadIdx.x % kJoinChannels, slice = threadIdx.x / kJoinChannels;
   const int64_t channel = int64_t{blockIdx.x} * kJoinChannels + lane;
-  Moments own;
-  if (channel < c) {
-    for (int64_t part = slice; part < parts; part += kJoinSlices) {
-      const float* from = partial + part * 3 * c + channel;
-      own.join({from[0], from[c], from[2 * c]});
-    }
-  }
+  const int64_t mine = channel < c && slice < parts ? ceil_div(parts - slice, kJoinSlices) : 0;
+  const Moments own = joined(static_cast<int>(mine), [&](int i) {
+    const float* from = partial + (slice + int64_t{i} * kJoinSlices) * 3 * c + channel;
+    return Moments{from[0], from[c], from[2 * c]};
+  });
   const float values[3] = {own.count, own.mean, own.m2};
   for (int i = 0; i < 3; ++i) slices[(i * kJoinSlices + slice) * kJoinChannels + lane] = values[i];
   __syncthreads();
   if (slice != 0 || channel >= c) return;
-  Moments total;
-  for (int i = 0; i < kJoinSlices; ++i) {
+  const Moments total = joined(kJoinSlices, [&](int i) {
     const int at = i * kJoinChannels + lane;
-    total.join({slices[at], slices[kJoinSlices * kJoinChannels + at], slices[2 * kJoinSlices * kJoinChannels + at]});
-  }
+    return Moments{slices[at], slices[kJoinSlices * kJoinChannels + at], slices[2 * kJoinSlices * kJoinChannels + at]};
+  });
   stats[channel] = total.mean;
   stats[c + channel] = total.count > 0.0f ? total.m2 / total.count : 0.0f;
 }

@@ -10,16 +10,50 @@ namespace effops::cuda {
 // Count, mean and sum of squared deviations of some values.
 struct Moments {
   float count = 0.0f, mean = 0.0f, m2 = 0.0f;
+};
 
-  // Chan, Golub and LeVeque, The American Statistician 37, 1983.
-  __device__ void join(const Moments& other) {
-    if (other.count == 0.0f) return;
-    const float total = count + other.count, away = other.mean - mean, share = other.count / total;
-    m2 += other.m2 + away * away * count * share;
-    mean += away * share;
-    count = total;
+// Those of neighbouring channels, with equal counts.
+template <int N>
+struct LaneMoments {
+  float count = 0.0f, mean[N] = {}, m2[N] = {};
+
+  // Chan, Golub and LeVeque, The American Statistician 37, 1983. other_count > 0.
+  __device__ void join(float other_count, const float (&other_mean)[N], const float (&other_m2)[N]) {
+    const float before = count;
+    count += other_count;
+    const float share = other_count / count;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float away = other_mean[i] - mean[i];
+      m2[i] += fmaf(away * away, before * share, other_m2[i]);
+      mean[i] = fmaf(away, share, mean[i]);
+    }
   }
 };
+
+// part(0) ... part(count - 1) joined, by way of deviations from a part's mean: without the rounding of a mean that is
+// moved from part to part.
+template <class Part>
+__device__ __forceinline__ Moments joined(int count, Part part) {
+  Moments total;
+  float shift = 0.0f, sum = 0.0f;
+  for (int i = 0; i < count; ++i) {
+    const Moments own = part(i);
+    if (own.count == 0.0f) continue;
+    if (total.count == 0.0f) shift = own.mean;
+    total.count += own.count;
+    sum = fmaf(own.mean - shift, own.count, sum);
+  }
+  if (total.count == 0.0f) return total;
+  total.mean = shift + sum / total.count;
+  for (int i = 0; i < count; ++i) {
+    const Moments own = part(i);
+    if (own.count == 0.0f) continue;
+    const float away = own.mean - total.mean;
+    total.m2 += fmaf(away * away, own.count, own.m2);
+  }
+  return total;
+}
 
 // out (n, c) = scale * sum over parts of partial (n, parts, c).
 void sum_parts(const float* partial, int64_t n, int64_t parts, int64_t c, float scale, float* out, Stream stream);
