@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_error import BuildError
 from cuda_toolkit import Cuda, find_cuda
-from errors import BuildError
 from find_torch import REQUIREMENT, Torch, find_torch
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_error import BuildError
 from config import CSRC, TORCH_TARGET_VERSION, Config, resolve
 from cuda_toolkit import NVCC_FLAGS
-from errors import BuildError
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
@@ -123,8 +123,19 @@ class BuildKernels(build_ext):
         host = [*config.compiler.split(), *_WARNINGS, "-fPIC"]
         if unit.source.suffix == ".cu":
             # Without the host's own warnings: they are about what nvcc makes of the source.
-            host = [str(config.cuda.nvcc), f"-ccbin={config.compiler.split()[0]}", "-Xcompiler=-fPIC"]
-        command = [*host, "-MMD", *unit.flags, "-c", str(unit.source), "-o", str(target)]
+            host = [str(config.cuda.nvcc), f"-ccbin={config.compiler.split()[-1]}", "-Xcompiler=-fPIC"]
+            host.append(f"--threads={max(1, config.jobs // 4)}")  # architectures of one file side by side
+        command = [
+            *host,
+            "-MMD",
+            "-MF",
+            str(target.with_suffix(".d")),
+            *unit.flags,
+            "-c",
+            str(unit.source),
+            "-o",
+            str(target),
+        ]
         if not _is_current(target, command):
             print(f"compiling {unit.source.relative_to(CSRC.parent)}", flush=True)
             _run(command, f"compiling {unit.source.name}")

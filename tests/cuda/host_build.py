@@ -37,25 +37,27 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
-def run(command: list[str]) -> None:
+def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
 
 
-def _is_current(target: Path) -> bool:
-    """Whether a target is newer than everything that it was made of."""
-    depends = target.with_suffix(".d")
-    if not target.exists() or not depends.exists():
+def _is_current(target: Path, command: list[str]) -> bool:
+    """Whether a target was made by this very command and is newer than everything that it was made of."""
+    depends, recipe = target.with_suffix(".d"), target.with_suffix(".cmd")
+    if not all(path.exists() for path in (target, depends, recipe)) or recipe.read_text() != " ".join(command):
         return False
     files = depends.read_text().replace("\\\n", " ").split(": ", 1)[-1].split()
     made = target.stat().st_mtime
-    return all(Path(file).exists() and Path(file).stat().st_mtime <= made for file in [*files, __file__])
+    return all(Path(file).exists() and Path(file).stat().st_mtime <= made for file in files)
 
 
 def _compile(source: Path, folder: Path, flags: tuple[str, ...]) -> Path:
     target = folder / f"{source.parent.name}_{source.stem}.o"
-    if not _is_current(target):
-        run([compiler(), *_FLAGS, *flags, "-c", str(source), "-o", str(target)])
+    command = [compiler(), *_FLAGS, *flags, "-c", str(source), "-o", str(target)]
+    if not _is_current(target, command):
+        _run(command)
+        target.with_suffix(".cmd").write_text(" ".join(command))
     return target
 
 
@@ -73,9 +75,19 @@ def build(folder: Path = ROOT / "build" / "cuda_host") -> Path:
         torch_lib = f"-L{Path(torch.__file__).parent / 'lib'}"
         # -Bsymbolic: no name of this library may mean what another one loaded first.
         link = [compiler(), "-shared", "-Wl,-Bsymbolic", *map(str, objects), torch_lib, "-ltorch_cpu", "-ldl"]
-        run([*link, "-o", str(partial)])
+        _run([*link, "-o", str(partial)])
         partial.replace(library)
     return library
+
+
+def build_program(source: Path, folder: Path = ROOT / "build" / "cuda_host") -> Path:
+    """A program of one file with kernels and what runs them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    units = [(source, (*KERNEL_FLAGS, f"-I{CSRC}")), (CSRC / "cuda" / "host" / "run.cpp", KERNEL_FLAGS)]
+    objects = [_compile(path, folder, flags) for path, flags in units]
+    program = folder / source.stem
+    _run([compiler(), "-rdynamic", *map(str, objects), "-o", str(program), "-ldl"])
+    return program
 
 
 class Host:

@@ -97,6 +97,8 @@ std::string describe(Site site) {
   return std::string(slash ? slash + 1 : site.file) + ":" + std::to_string(site.line);
 }
 
+bool same(Site a, Site b) { return a.line == b.line && !strcmp(a.file, b.file); }
+
 std::string thread_name(unsigned i) { return "thread " + std::to_string(i); }
 
 // Leaves the fiber; comes back when the scheduler picks it again.
@@ -160,27 +162,23 @@ void run_warp(unsigned warp) {
 
 // Whether the block goes on; releases its barrier.
 bool pass_barrier() {
-  unsigned waiting = 0;
-  const Fiber& first = *machine.fibers[0];
-  for (unsigned i = 0; i < machine.threads; ++i) waiting += machine.fibers[i]->state != State::kDone;
-  if (waiting == 0) return false;
-  for (unsigned i = 0; i < machine.threads; ++i) {
-    const Fiber& fiber = *machine.fibers[i];
-    if (fiber.state == State::kBarrier && first.state == State::kBarrier && fiber.site.line == first.site.line &&
-        !strcmp(fiber.site.file, first.site.file)) {
-      continue;
-    }
-    const auto where = [](const Fiber& f) {
-      if (f.state == State::kDone) return std::string("has ended");
-      return (f.state == State::kBarrier ? "waits at the barrier of " : "waits in the warp operation of ") +
-             describe(f.site);
-    };
-    machine.error =
-        "divergent threads: " + thread_name(0) + " " + where(first) + ", " + thread_name(i) + " " + where(fiber);
-    return false;
+  const auto all = machine.fibers.begin(), end = all + machine.threads;
+  const auto first = std::find_if(all, end, [](const auto& f) { return f->state != State::kDone; });
+  if (first == end) return false;
+  const auto other = std::find_if(
+      all, end, [&](const auto& f) { return f->state != State::kBarrier || !same(f->site, (*first)->site); });
+  if (other == end) {
+    for (unsigned i = 0; i < machine.threads; ++i) machine.fibers[i]->state = State::kReady;
+    return true;
   }
-  for (unsigned i = 0; i < machine.threads; ++i) machine.fibers[i]->state = State::kReady;
-  return true;
+  const auto told = [&](auto f) {
+    const std::string wait =
+        (*f)->state == State::kBarrier ? " waits at the barrier of " : " waits in the warp operation of ";
+    return thread_name(static_cast<unsigned>(f - all)) +
+           ((*f)->state == State::kDone ? " has ended" : wait + describe((*f)->site));
+  };
+  machine.error = "divergent threads: " + told(first) + (other == first ? "" : ", " + told(other));
+  return false;
 }
 
 void run_block(size_t shared_bytes) {
@@ -196,8 +194,6 @@ void run_block(size_t shared_bytes) {
     if (machine.error.empty() && !area.intact()) machine.error = "a store past the end of a shared array";
   }
 }
-
-bool same(Site a, Site b) { return a.line == b.line && !strcmp(a.file, b.file); }
 
 }  // namespace
 
