@@ -12,11 +12,11 @@ CXX_FILES = find csrc tests/cpp -type f \( -name '*.h' -o -name '*.cpp' -o -name
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpp test-py test-slow bench lint format clean distclean
+.PHONY: help setup demo test test-cpp test-cuda test-py test-slow cuda-report bench lint format clean distclean
 
 help: ## list the targets
 	@printf 'effops: MobileNets and EfficientNets, fast in PyTorch\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\nPYTHON=python3.12 picks the interpreter; TESTS=tests/cli narrows test-py; BENCH=ops narrows bench.\n'
 
 setup: $(STAMPS)/build ## make .venv, install pinned dependencies, build the extension
@@ -25,7 +25,7 @@ setup: $(STAMPS)/build ## make .venv, install pinned dependencies, build the ext
 demo: $(STAMPS)/build $(STAMPS)/samples ## classify real photographs with real checkpoints on fused kernels
 	@$(BIN)/python examples/demo.py
 
-test: test-cpp test-py ## run every test: C++ (ctest), then Python (pytest)
+test: test-cpp test-cuda test-py ## run every test: C++ (ctest), CUDA kernels on the host, then Python (pytest)
 
 test-cpp: $(STAMPS)/test ## build and run the C++ tests
 	@cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release
@@ -33,11 +33,18 @@ test-cpp: $(STAMPS)/test ## build and run the C++ tests
 	@ctest --test-dir build/cpp --output-on-failure
 
 # Waiting threads sleep instead of spinning: tests share the machine with each other and with whatever else runs on it.
-test-py test-slow: export OMP_WAIT_POLICY := PASSIVE
+test-cuda test-py test-slow: export OMP_WAIT_POLICY := PASSIVE
+
+# No GPU and no CUDA toolkit are needed: g++ compiles the kernels' own source with the header csrc/cuda/host/block.h.
+test-cuda: $(STAMPS)/build $(STAMPS)/test ## run the CUDA kernels' source on the host, in several orders of its threads
+	$(BIN)/python -m pytest tests/cuda
+
+cuda-report: $(STAMPS)/runtime ## registers and spills of the CUDA kernels (needs nvcc): csrc/cuda/resources.csv
+	$(BIN)/python scripts/cuda_resources.py --jobs $$(nproc)
 
 TESTS ?= tests
 test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/cuda
 
 test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests marked slow
 	$(BIN)/python -m pytest -m slow $(TESTS)

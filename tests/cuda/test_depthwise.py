@@ -29,7 +29,7 @@ def test_any_shape(host, n, c, size, kernel, stride, dilation, same, act, dtype,
     host.set_order(order)
     pad = SAME if same else dilation * (kernel - 1) // 2 + 1
     geometry = (stride, stride, pad, pad, dilation, dilation)
-    x, weight, bias = torch.randn(n, c, *size), torch.randn(c, 1, kernel, kernel), torch.randn(c)
+    x, weight, bias = torch.randn(n, c, *size), torch.randn(c, 1, kernel, kernel) / kernel, torch.randn(c)
     affine = torch.stack([torch.randn(c), torch.rand(c) + 0.5, torch.randn(c)])
     check(KernelSample(OPS["depthwise_conv_act_pool"], "any", (x, weight, bias, *geometry, act)).to(dtype))
     check(KernelSample(OPS["depthwise_conv_stats"], "any", (x, affine, weight, *geometry, act)).to(dtype))
