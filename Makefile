@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP    := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard buildtools/*.py) $(shell find csrc)
-CXX_FILES = find csrc tests/cpp -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)
+CXX_FILES = find csrc tests/cpp tests/cuda -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)
 
 # cmake and ninja come from the environment, so that the host needs neither.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

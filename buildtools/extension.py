@@ -112,6 +112,8 @@ class BuildKernels(build_ext):
         library = config.torch.root / "lib"
         command = [*config.compiler.split(), "-shared", *map(str, objects), f"-L{library}", "-ltorch_cpu"]
         if config.cuda:
+            # A torch for the CPU alone lacks it: what is built then can be loaded by a CUDA build of torch only.
+            command += ["-ltorch_cuda"] if (library / "libtorch_cuda.so").exists() else []
             command += [f"-L{config.cuda.library}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         # Linked beside the target and renamed, so that an interrupted link leaves no half-written module.
         partial = target.with_name(target.name + ".partial")
