@@ -8,7 +8,8 @@ namespace effops::cuda {
 namespace {
 
 DepthwiseArgs arguments(const Tensor& x, const Tensor& image, const Tensor& weight, const ConvShape& s) {
-  STD_TORCH_CHECK(weight.size(0) == s.c && weight.size(1) == 1, "effops: weight must have shape (C, 1, kh, kw)");
+  STD_TORCH_CHECK(weight.size(0) == s.c && weight.size(1) == 1 && s.c > 0,
+                  "effops: weight must have shape (C, 1, kh, kw) with at least one channel");
   DepthwiseArgs p{};
   p.shape = s;
   p.weight = weight_view(weight, x);

@@ -34,7 +34,7 @@ _BINDING_FLAGS = (
 
 def compiler() -> str | None:
     """g++, or None where there is none."""
-    return shutil.which(os.environ.get("CXX", "g++"))
+    return shutil.which("g++")
 
 
 def _run(command: list[str]) -> None:

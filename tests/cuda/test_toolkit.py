@@ -9,9 +9,9 @@ from .host_build import ROOT
 
 sys.path.insert(0, str(ROOT / "buildtools"))
 
-from build_error import BuildError  # noqa: E402
-from cuda_toolkit import find_cuda  # noqa: E402
-from find_torch import Torch, find_torch  # noqa: E402
+from build_error import BuildError
+from cuda_toolkit import find_cuda
+from find_torch import Torch, find_torch
 
 CPU_TORCH, CUDA_TORCH = Torch(Path("/torch"), "2.13.0+cpu"), Torch(Path("/torch"), "2.13.0+cu130", "13.0")
 
