@@ -6,17 +6,18 @@ BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP    := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard buildtools/*.py) $(shell find csrc)
-CXX_FILES = find csrc tests/cpp -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)
+CXX_FILES = find csrc tests/cpp tests/cuda -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)
 
 # cmake and ninja come from the environment, so that the host needs neither.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpp test-py test-triton test-slow bench lint format clean distclean
+.PHONY: help setup demo test test-cpp test-cuda test-triton test-py test-slow cuda-report gpu-check bench lint format \
+	clean distclean
 
 help: ## list the targets
 	@printf 'effops: MobileNets and EfficientNets, fast in PyTorch\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\nPYTHON=python3.12 picks the interpreter; TESTS=tests/cli narrows test-py; BENCH=ops narrows bench.\n'
 
 setup: $(STAMPS)/build ## make .venv, install pinned dependencies, build the extension
@@ -25,7 +26,7 @@ setup: $(STAMPS)/build ## make .venv, install pinned dependencies, build the ext
 demo: $(STAMPS)/build $(STAMPS)/samples ## classify real photographs with real checkpoints on fused kernels
 	@$(BIN)/python examples/demo.py
 
-test: test-cpp test-py test-triton ## run every test: C++ (ctest), Python (pytest), Triton kernels (pytest)
+test: test-cpp test-cuda test-triton test-py ## run every test: C++, CUDA and Triton kernels without a GPU, Python
 
 test-cpp: $(STAMPS)/test ## build and run the C++ tests
 	@cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release
@@ -33,20 +34,35 @@ test-cpp: $(STAMPS)/test ## build and run the C++ tests
 	@ctest --test-dir build/cpp --output-on-failure
 
 # Waiting threads sleep instead of spinning: tests share the machine with each other and with whatever else runs on it.
-test-py test-triton test-slow: export OMP_WAIT_POLICY := PASSIVE
+test-cuda test-triton test-py test-slow: export OMP_WAIT_POLICY := PASSIVE
 
-TESTS ?= tests --ignore=tests/triton
+# No GPU and no CUDA toolkit are needed: g++ compiles the kernels' own source with the header csrc/cuda/host/block.h.
+test-cuda: $(STAMPS)/build $(STAMPS)/test ## run the CUDA kernels' source on the host, in several orders of its threads
+	$(BIN)/python -m pytest tests/cuda
+
+cuda-report: $(STAMPS)/runtime ## registers and spills of the CUDA kernels (needs nvcc): csrc/cuda/resources.csv
+	$(BIN)/python scripts/cuda_resources.py --jobs $$(nproc)
+
+# Two processes: most of the tests is Python's own time.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+
+TESTS ?= tests
 test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS) --ignore=tests/cuda --ignore=tests/triton
 
 # A process interprets Triton's kernels or compiles them, so that their tests take two.
 test-triton: $(STAMPS)/build $(STAMPS)/test ## run the Triton kernels in their interpreter, compile them for every GPU
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton
-	$(BIN)/python -m pytest tests/triton/test_ahead_of_time.py
+	TRITON_INTERPRET=1 $(PYTEST) tests/triton
+	$(PYTEST) tests/triton/test_ahead_of_time.py
 
 test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests marked slow
-	$(BIN)/python -m pytest -m slow $(TESTS)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m slow tests/triton
+	$(PYTEST) -m slow $(TESTS)
+	TRITON_INTERPRET=1 $(PYTEST) -m slow tests/triton
+
+# On a machine with a GPU, with its own CUDA build of PyTorch: no .venv and no network.
+gpu-check: ## on a GPU: build, tests, compute-sanitizer, benches; logs in build/gpu-check, CSV in bench/results
+	$(PYTHON) scripts/gpu_check.py
 
 BENCH ?= ops models train
 bench: $(STAMPS)/build $(STAMPS)/bench ## time ops, models and training steps against eager PyTorch and torch.compile

@@ -10,18 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_error import BuildError
+from cuda_toolkit import Cuda, find_cuda
 from find_torch import REQUIREMENT, Torch, find_torch
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 # LibTorch Stable ABI of torch 2.11: one build runs on every later release.
 TORCH_TARGET_VERSION = "0x020b000000000000"
-
-
-class BuildError(SystemExit):
-    """A build that cannot succeed, in one readable message."""
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"\neffops cannot be built: {problem}\n  Remedy: {remedy}\n")
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,8 @@ class Config:
     compiler_version: str
     torch: Torch
     tiers: tuple[Tier, ...]
+    cuda: Cuda | None
+    why_no_cuda: str
     debug: bool
     jobs: int
 
@@ -54,7 +51,7 @@ class Config:
             "CPU tiers": ", ".join(tier.name for tier in self.tiers),
             "torch": f"{self.torch.version} at {self.torch.root}",
             "torch ABI": f"stable, target {TORCH_TARGET_VERSION}",
-            "CUDA": "none: this version of effops has no CUDA kernels",
+            "CUDA": self.cuda.describe() if self.cuda else f"none: {self.why_no_cuda}",
             "jobs": str(self.jobs),
         }
         return "\n".join(["effops build configuration", *(f"  {name:<10} {value}" for name, value in rows.items())])
@@ -110,11 +107,6 @@ def skip_extension() -> bool:
 
 def resolve() -> Config:
     """Check everything that the build needs before anything is compiled."""
-    if os.environ.get("EFFOPS_CUDA", "0") not in ("", "0"):
-        raise BuildError(
-            "EFFOPS_CUDA=1 asks for CUDA kernels and this version of effops has none",
-            "unset EFFOPS_CUDA; ops on CUDA tensors run on the reference",
-        )
     if not sys.platform.startswith("linux"):
         raise BuildError(
             f"the kernels build on Linux only; this is {sys.platform}",
@@ -122,11 +114,15 @@ def resolve() -> Config:
         )
     compiler = _compiler()
     version = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=False).stdout
+    torch = _torch()
+    cuda, why_no_cuda = find_cuda(torch)
     return Config(
         compiler=compiler,
         compiler_version=version.splitlines()[0] if version else "unknown version",
-        torch=_torch(),
+        torch=torch,
         tiers=read_tiers(platform.machine()),
+        cuda=cuda,
+        why_no_cuda=why_no_cuda,
         debug=os.environ.get("DEBUG", "0") not in ("", "0"),
         jobs=_jobs(),
     )

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import CSRC, TORCH_TARGET_VERSION, BuildError, Config, resolve
+from build_error import BuildError
+from config import CSRC, TORCH_TARGET_VERSION, Config, resolve
+from cuda_toolkit import NVCC_FLAGS
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
@@ -42,8 +44,15 @@ def _units(config: Config, generated: Path) -> list[Unit]:
     )
     units = [Unit(CSRC / "cpu" / f"kernels_{tier.name}.cpp", (*kernels, *tier.flags)) for tier in config.tiers]
     units += [Unit(source, kernels) for source in sorted((CSRC / "cpu").glob("*.cpp")) if "kernels_" not in source.name]
-    units += [Unit(source, binding) for source in sorted((CSRC / "torch").glob("*.cpp"))]
-    return units
+    bindings = sorted((CSRC / "torch").glob("*.cpp"))
+    if config.cuda:
+        kernels = (*NVCC_FLAGS, *config.cuda.flags)
+        units += [Unit(source, kernels) for source in sorted((CSRC / "cuda").glob("*.cu"))]
+    else:
+        bindings = [source for source in bindings if not source.name.startswith("ops_cuda")]
+    units += [Unit(source, binding) for source in bindings]
+    # The longest first: what is left at the end then takes all processors.
+    return sorted(units, key=lambda unit: unit.source.suffix != ".cu")
 
 
 def _write_build_info(config: Config, directory: Path) -> None:
@@ -54,6 +63,8 @@ def _write_build_info(config: Config, directory: Path) -> None:
         "BUILD_FLAGS": " ".join(config.flags),
         "BUILD_TIERS": ", ".join(tier.name for tier in config.tiers),
     }
+    if config.cuda:
+        facts["BUILD_CUDA"] = config.cuda.describe()
     text = "".join(f"#define EFFOPS_{name} {_quote(value)}\n" for name, value in facts.items())
     header = directory / "effops_build_info.h"
     if not header.exists() or header.read_text() != text:
@@ -100,6 +111,10 @@ class BuildKernels(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         library = config.torch.root / "lib"
         command = [*config.compiler.split(), "-shared", *map(str, objects), f"-L{library}", "-ltorch_cpu"]
+        if config.cuda:
+            # A torch for the CPU alone lacks it: what is built then can be loaded by a CUDA build of torch only.
+            command += ["-ltorch_cuda"] if (library / "libtorch_cuda.so").exists() else []
+            command += [f"-L{config.cuda.library}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         # Linked beside the target and renamed, so that an interrupted link leaves no half-written module.
         partial = target.with_name(target.name + ".partial")
         _run([*command, "-o", str(partial)], f"linking {target.name}")
@@ -107,11 +122,16 @@ class BuildKernels(build_ext):
 
     def _compile(self, config: Config, unit: Unit, work: Path) -> Path:
         target = work / f"{unit.source.parent.name}_{unit.source.stem}.o"
+        host = [*config.compiler.split(), *_WARNINGS, "-fPIC"]
+        if unit.source.suffix == ".cu":
+            # Without the host's own warnings: they are about what nvcc makes of the source.
+            host = [str(config.cuda.nvcc), f"-ccbin={config.compiler.split()[-1]}", "-Xcompiler=-fPIC"]
+            host.append(f"--threads={max(1, config.jobs // 4)}")  # architectures of one file side by side
         command = [
-            *config.compiler.split(),
-            *_WARNINGS,
-            "-fPIC",
+            *host,
             "-MMD",
+            "-MF",
+            str(target.with_suffix(".d")),
             *unit.flags,
             "-c",
             str(unit.source),

@@ -19,22 +19,25 @@ REQUIREMENT = "torch>=2.11"
 
 @dataclass(frozen=True)
 class Torch:
-    """An installed torch: where it lies and which version it is."""
+    """An installed torch: where it lies, its version, and the CUDA version it is built for, if any."""
 
     root: Path
     version: str
+    cuda: str | None = None
 
     @property
     def is_recent_enough(self) -> bool:
         return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) >= MINIMUM
 
 
-def _version(root: Path) -> str | None:
+def _installed(root: Path) -> Torch | None:
     try:
-        found = re.search(r"__version__ = '([^']+)'", (root / "version.py").read_text())
+        text = (root / "version.py").read_text()
     except OSError:
         return None
-    return found.group(1) if found else None
+    found = re.search(r"__version__ = '([^']+)'", text)
+    cuda = re.search(r"^cuda(?:: [^=]+)? = '([^']+)'", text, re.MULTILINE)
+    return Torch(root, found.group(1), cuda.group(1) if cuda else None) if found else None
 
 
 def find_torch() -> Torch | None:
@@ -45,6 +48,6 @@ def find_torch() -> Torch | None:
         roots.append(Path(next(iter(spec.submodule_search_locations))))
     roots += [Path(sysconfig.get_path(name)) / "torch" for name in ("platlib", "purelib")]
     for root in roots:
-        if (version := _version(root)) is not None:
-            return Torch(root, version)
+        if (torch := _installed(root)) is not None:
+            return torch
     return None

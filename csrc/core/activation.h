@@ -6,12 +6,7 @@
 #pragma once
 
 #include "params.h"
-
-#if defined(__CUDACC__)
-#define EFFOPS_HD __host__ __device__
-#else
-#define EFFOPS_HD
-#endif
+#include "scalar.h"
 
 namespace effops {
 
@@ -39,6 +34,18 @@ struct Exp {
   EFFOPS_HD V value() const { return p * power; }
   EFFOPS_HD V plus_one() const { return fma(p, power, V(1.0f)); }
 };
+
+#if defined(__CUDA_ARCH__)
+// A GPU has an instruction for it; x is clamped as above.
+template <>
+struct Exp<float> {
+  float exponential;
+
+  __device__ explicit Exp(float x) : exponential(__expf(vmin(88.0f, vmax(-87.0f, x)))) {}
+  __device__ float value() const { return exponential; }
+  __device__ float plus_one() const { return exponential + 1.0f; }
+};
+#endif
 
 // erf(x), absolute error about 3e-7: 1 - P(t) exp(-x^2) with t = 1 / (1 + |x| / 2); P is a minimax fit of
 // degree 7.

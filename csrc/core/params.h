@@ -9,11 +9,24 @@ namespace effops {
 enum class Act : int32_t { kIdentity, kRelu, kRelu6, kSilu, kHardswish, kGelu };
 enum class Gate : int32_t { kSigmoid, kHardsigmoid };
 
-enum class DType : int32_t { kFloat32, kBFloat16 };
+// The CPU kernels take the first two.
+enum class DType : int32_t { kFloat32, kBFloat16, kFloat16 };
 
 // bfloat16 as storage: the upper half of a float32.
 struct bf16 {
   uint16_t bits;
+};
+
+// IEEE binary16 as storage.
+struct fp16 {
+  uint16_t bits;
+};
+
+// A vector in one of the dtypes, or none.
+struct VectorView {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  int64_t size = 0;
 };
 
 // A convolution over NHWC images. Weights, bias and partial sums are float32 whatever dtype the images have.

@@ -16,13 +16,6 @@ struct Threads {
   int64_t count;
 };
 
-// A float32 or bfloat16 vector, or none.
-struct VectorView {
-  const void* data = nullptr;
-  DType dtype = DType::kFloat32;
-  int64_t size = 0;
-};
-
 // `params.weight`, `bias` and `row_sums` are filled in here; `pooled` (n, c) receives the mean of y, or is
 // null.
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,

@@ -20,6 +20,9 @@ std::map<std::string, std::string> build_info() {
           {"torch", EFFOPS_BUILD_TORCH},
           {"torch_target", EFFOPS_STRING(TORCH_TARGET_VERSION)},
           {"flags", EFFOPS_BUILD_FLAGS},
+#if defined(EFFOPS_BUILD_CUDA)
+          {"cuda", EFFOPS_BUILD_CUDA},
+#endif
           {"tiers", EFFOPS_BUILD_TIERS}};
 }
 

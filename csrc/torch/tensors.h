@@ -79,14 +79,18 @@ inline Tensor new_floats(const Tensor& like, int64_t rows, int64_t columns) {
 }
 
 // A (n, c, kh, kw) or (n, c) weight of any strides.
-inline WeightView weight_view(const Tensor& w, DType dtype) {
-  STD_TORCH_CHECK(dtype_of(w, "weight") == dtype, "effops: weight must have the dtype of x");
+inline WeightView strided_weight(const Tensor& w, DType dtype) {
   const auto size = w.sizes();
   const auto stride = w.strides();
   const bool matrix = size.size() == 2;
   return {w.const_data_ptr(),     dtype,    size[0],   matrix ? 1 : size[2],
           matrix ? 1 : size[3],   size[1],  stride[0], matrix ? 0 : stride[2],
           matrix ? 0 : stride[3], stride[1]};
+}
+
+inline WeightView weight_view(const Tensor& w, DType dtype) {
+  STD_TORCH_CHECK(dtype_of(w, "weight") == dtype, "effops: weight must have the dtype of x");
+  return strided_weight(w, dtype);
 }
 
 // `keep` holds the dense copy of a strided vector until the call ends.

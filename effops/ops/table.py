@@ -43,7 +43,8 @@ def _op(
 
 
 _CPU = {"cpu": ("cpu",)}
-_GPU = {**_CPU, "cuda": ("triton",)}
+_CPU_TRITON = {**_CPU, "cuda": ("triton",)}
+_ALL = {**_CPU, "cuda": ("cuda", "triton")}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -52,37 +53,37 @@ OPS: dict[str, Op] = {
             "conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(conv(x, W) + b), dense",
-            _GPU,
+            _CPU_TRITON,
         ),
         _op(
             "depthwise_conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(dwconv(x, W) + b)",
-            _GPU,
+            _ALL,
         ),
         _op(
             "depthwise_conv_act_pool",
             f"({_CONV_ARGS}) -> (Tensor, Tensor)",
             "y = act(dwconv(x, W) + b) and its spatial mean in float32",
-            _GPU,
+            _ALL,
         ),
         _op(
             "pointwise_conv_act",
             "(Tensor x, Tensor weight, Tensor? bias, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "act(W (gate * x) + b) + residual",
-            _GPU,
+            _CPU_TRITON,
         ),
         _op(
             "se_gate",
             f"(Tensor pooled, {_SE_WEIGHTS}, int act, int gate) -> Tensor",
             "gate(W2 act(W1 pooled + b1) + b2)",
-            _GPU,
+            _CPU_TRITON,
         ),
         _op(
             "squeeze_excite",
             f"(Tensor x, {_SE_WEIGHTS}, Tensor? pooled, int act, int gate) -> Tensor",
             "x * gate(W2 act(W1 mean(x) + b1) + b2)",
-            _GPU,
+            _CPU_TRITON,
         ),
         _op(
             "mbconv",
@@ -98,42 +99,42 @@ OPS: dict[str, Op] = {
             "batch_norm_stats",
             "(Tensor x) -> Tensor",
             "mean and biased variance of every channel",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "batch_norm_apply",
             "(Tensor x, Tensor affine, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "view(x) + residual",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "batch_norm_pool",
             "(Tensor x, Tensor affine, int act) -> Tensor",
             "spatial mean of view(x) in float32",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "batch_norm_apply_pool",
             "(Tensor x, Tensor affine, int act) -> (Tensor, Tensor)",
             "view(x) and its spatial mean in float32",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "batch_norm_grad_sums",
             "(Tensor grad, Tensor x, Tensor? affine, int act) -> Tensor",
             "sums over pixels of (g act, g act', act', g act' (x - mean), act' (x - mean))",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "batch_norm_grad_apply",
             "(Tensor grad, Tensor? u, Tensor? coef, Tensor? gate, Tensor? pool_grad, int act) -> Tensor",
             "du = scale (g gate + pool_grad) act' + slope (u - mean) + offset",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
@@ -141,21 +142,21 @@ OPS: dict[str, Op] = {
             f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
             "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
             "gradients of se_gate for pooled and the weights and biases, from its output and that one's gradient",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
             "depthwise_conv_stats",
             f"(Tensor x, Tensor? affine, Tensor weight, {_GEOMETRY}, int act) -> (Tensor, Tensor)",
             "u = dwconv(view(x), W), and its statistics",
-            _GPU,
+            _ALL,
             _TRAINING,
         ),
         _op(
@@ -163,7 +164,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
         _op(
@@ -171,7 +172,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, int act, Tensor weight, {_GEOMETRY}, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
-            _GPU,
+            _CPU_TRITON,
             _TRAINING,
         ),
     )

@@ -1,0 +1,71 @@
+#include "cuda/heuristics.h"
+
+#include "check.h"
+
+using effops_test::check;
+
+namespace {
+
+using namespace effops;
+using namespace effops::cuda;
+
+ConvShape shape(int64_t n, int64_t c, int64_t size, int64_t kernel, int64_t stride, int64_t dilation = 1) {
+  ConvShape s{};
+  s.n = n, s.c = s.oc = c, s.h = s.w = size;
+  s.oh = s.ow = (size + stride - 1) / stride;
+  s.kh = s.kw = kernel;
+  s.stride_h = s.stride_w = stride;
+  s.dilation_h = s.dilation_w = dilation;
+  return s;
+}
+
+// What every tiling must hold, whatever it is tuned for.
+void check_tiling(const ConvShape& s, bool statistics) {
+  const DepthwiseTiling t = depthwise_tiling(s, statistics);
+  const std::string what = "tiling of c " + std::to_string(s.c) + ", " + std::to_string(s.oh) + ", k " +
+                           std::to_string(s.kh) + ", s " + std::to_string(s.stride_h);
+  check(t.threads() >= 1 && t.threads() <= 256, what + ": threads");
+  check(t.shared_bytes <= kSharedLimit && t.shared_bytes == depthwise_shared(t), what + ": shared memory");
+  check(t.channels % 8 == 0 && t.channels <= 64, what + ": channels");
+  check(t.channels * t.channel_tiles >= s.c && t.channels * (t.channel_tiles - 1) < s.c, what + ": channel tiles");
+  check(t.rows() * t.tiles_y >= s.oh && t.rows() * (t.tiles_y - 1) < s.oh, what + ": rows");
+  check(t.columns() * t.tiles_x >= s.ow && t.columns() * (t.tiles_x - 1) < s.ow, what + ": columns");
+  check(t.tiles == s.n * t.tiles_of_image() && t.run >= 1 && t.parts() * t.run >= t.tiles, what + ": parts");
+  check(statistics ? t.blocks() <= std::max<int64_t>(2048, t.channel_tiles) : t.run == 1, what + ": blocks");
+  check(t.blocks() <= kGridLimit, what + ": grid");
+}
+
+}  // namespace
+
+int main() {
+  for (const int64_t n : {0, 1, 64, 1024}) {
+    for (const int64_t c : {1, 3, 16, 24, 32, 96, 144, 1152, 3840}) {
+      for (const int64_t size : {1, 7, 14, 15, 28, 112, 600}) {
+        for (const int64_t kernel : {1, 3, 5, 7, 31}) {
+          for (const int64_t stride : {1, 2, 3}) {
+            check_tiling(shape(n, c, size, kernel, stride), false);
+            check_tiling(shape(n, c, size, kernel, stride), true);
+          }
+        }
+      }
+    }
+  }
+  check(depthwise_tiling(shape(1, 32, 56, 3, 1), false).kernel == 3, "3x3 is tuned");
+  check(depthwise_tiling(shape(1, 32, 56, 5, 2), false).stride == 2, "5x5 by 2 is tuned");
+  check(depthwise_tiling(shape(1, 32, 56, 3, 1, 2), false).kernel == 0, "dilation is general");
+  check(depthwise_tiling(shape(1, 32, 56, 4, 1), false).kernel == 0, "4x4 is general");
+  // An image of the last stage is one tile: its mean needs no second launch.
+  check(depthwise_tiling(shape(64, 1152, 7, 5, 1), false).tiles_of_image() == 1, "7x7 is one tile");
+  // tests/cuda/test_depthwise.py relies on these to have blocks of several items, and of several tiles.
+  for (const int64_t kernel : {3, 4, 5}) {
+    for (const int64_t stride : {1, 2}) {
+      const ConvShape s = shape(72, 40, 15, kernel, stride);
+      const DepthwiseTiling t = depthwise_tiling(s, false), of_statistics = depthwise_tiling(s, true);
+      check(std::min(t.items(), of_statistics.items()) > 1 && t.threads() > 32, "blocks of several items");
+    }
+  }
+  check(depthwise_tiling(shape(256, 640, 7, 3, 1), true).run > 1, "blocks of several tiles");
+  check(loop_blocks(0) == 0 && loop_blocks(1) == 1 && loop_blocks(257) == 2, "blocks of a loop");
+  check(loop_blocks(int64_t{1} << 50) == kGridLimit, "blocks of an endless loop");
+  return effops_test::failures != 0;
+}
