@@ -76,13 +76,13 @@ OPS: dict[str, Op] = {
             "se_gate",
             f"(Tensor pooled, {_SE_WEIGHTS}, int act, int gate) -> Tensor",
             "gate(W2 act(W1 pooled + b1) + b2)",
-            _CPU,
+            _CPU_CUDA,
         ),
         _op(
             "squeeze_excite",
             f"(Tensor x, {_SE_WEIGHTS}, Tensor? pooled, int act, int gate) -> Tensor",
             "x * gate(W2 act(W1 mean(x) + b1) + b2)",
-            _CPU,
+            _CPU_CUDA,
         ),
         # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.
         _op(
@@ -132,7 +132,7 @@ OPS: dict[str, Op] = {
             f"(Tensor grad, Tensor gated, Tensor pooled, {_SE_WEIGHTS}, int act, int gate) "
             "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
             "gradients of se_gate for pooled and the weights and biases, from its output and that one's gradient",
-            _CPU,
+            _CPU_CUDA,
             _TRAINING,
         ),
         _op(
