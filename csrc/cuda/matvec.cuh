@@ -76,9 +76,9 @@ __device__ __forceinline__ void rows_times(const T* weight, int64_t rows, int64_
   }
 }
 
-// Calls f(i, column, sum) with sum = weights[image i] times column `column` of weight (rows, columns), for all columns
-// and images. Threads hold 16 bytes of columns of every so many rows; `shared` holds blockDim.x x 16 bytes of columns
-// as floats. Ends with a barrier.
+// Calls f(i, column, sum) with sum = in[image i] times column `column` of weight (rows, columns), for all columns and
+// images. A thread adds up 16 bytes of columns over every so many rows; `shared` holds blockDim.x of them as floats.
+// Ends with a barrier.
 template <int Images, class T, class Shared, class F>
 __device__ __forceinline__ void columns_times(const T* weight, int64_t rows, int64_t columns, bool vectors,
                                               const float* in, const ImageGroup<Images>& images, Shared& shared, F f) {

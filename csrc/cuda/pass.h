@@ -26,7 +26,7 @@ constexpr int kPassSteps = 4;
 // `lanes`: channels of 16 bytes. `few`: as few parts as keep a large GPU busy; otherwise runs are short, too, so that
 // the last blocks to end are small.
 inline PassTiling pass_tiling(int64_t n, int64_t pixels, int64_t c, int lanes, bool few) {
-  constexpr int64_t kVectors = 32, kMostSteps = 32;
+  constexpr int64_t kVectors = 32, kSteps = 16, kMostSteps = 32;
   constexpr int64_t kBlocks = 8 * kBlocksAtOnce, kFewBlocks = 4 * kBlocksAtOnce;
   PassTiling t;
   const int64_t vectors = ceil_div(c, lanes);
@@ -39,7 +39,9 @@ inline PassTiling pass_tiling(int64_t n, int64_t pixels, int64_t c, int lanes, b
       static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(kPassThreads / t.vectors, ceil_div(pixels, kPassSteps))));
   const int64_t steps = ceil_div(pixels, t.rows);
   const int64_t wanted = ceil_div(n * steps * t.slabs, few ? kFewBlocks : kBlocks);
-  t.runs = ceil_div(steps, std::max<int64_t>(kPassSteps, few ? wanted : std::min(wanted, kMostSteps)));
+  // Images that are enough without being cut stay whole where they are small: their sums then need no second stage.
+  const int64_t least = !few && n * t.slabs >= kBlocksAtOnce ? kSteps : kPassSteps;
+  t.runs = ceil_div(steps, std::max(least, few ? wanted : std::min(wanted, kMostSteps)));
   t.run = ceil_div(steps, t.runs) * t.rows;
   t.runs = ceil_div(pixels, t.run);
   t.parts = n * t.runs;

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kTileThreads) se_gate_weights_grad_kernel(cons
   EFFOPS_SHARED(float, a, kTile* kTile);
   EFFOPS_SHARED(float, b, kTile* kTile);
   const bool second = blockIdx.x >= p.expand.tiles();
-  const OuterProducts& o = second ? p.reduce : p.expand;
+  const OuterProducts o = second ? p.reduce : p.expand;
   const int64_t tile = blockIdx.x - (second ? p.expand.tiles() : 0);
   const int64_t row0 = tile / o.across() * kTile, column0 = tile % o.across() * kTile;
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
