@@ -1,5 +1,8 @@
 #include "cuda/heuristics.h"
 
+#include "cuda/pass.h"
+#include "cuda/se_gate.h"
+
 #include "check.h"
 
 using effops_test::check;
@@ -35,9 +38,40 @@ void check_tiling(const ConvShape& s, bool statistics) {
   check(t.blocks() <= kGridLimit, what + ": grid");
 }
 
+void check_pass(int64_t n, int64_t pixels, int64_t c, int lanes, bool few) {
+  const PassTiling t = pass_tiling(n, pixels, c, lanes, few);
+  const std::string what = "pass over " + std::to_string(n) + " x " + std::to_string(pixels) + " x " +
+                           std::to_string(c) + " by " + std::to_string(lanes);
+  if (n * pixels * c == 0) return check(t.blocks() == 0, what + ": nothing to do");
+  check(t.threads() >= 1 && t.threads() <= kPassThreads && t.vectors <= 32, what + ": threads");
+  check(t.slabs * t.vectors * lanes >= c && (t.slabs - 1) * t.vectors * lanes < c, what + ": channels");
+  check(t.runs * t.run >= pixels && (t.runs - 1) * t.run < pixels, what + ": pixels");
+  check(t.run % t.rows == 0 && t.parts == n * t.runs && t.blocks() == t.parts * t.slabs, what + ": parts");
+  check(pixels < kPassSteps * t.rows || t.run >= kPassSteps * t.rows / 2, what + ": pixels of a thread");
+  if (few) check(t.blocks() <= 4 * kBlocksAtOnce + t.slabs, what + ": few parts");
+}
+
 }  // namespace
 
 int main() {
+  for (const int64_t n : {0, 1, 64, 1024}) {
+    for (const int64_t c : {1, 3, 16, 24, 144, 257, 1152, 3840}) {
+      for (const int64_t pixels : {0, 1, 49, 225, 12544, 360000}) {
+        for (const int lanes : {4, 8}) {
+          check_pass(n, pixels, c, lanes, false);
+          check_pass(1, n * pixels, c, lanes, true);
+        }
+      }
+    }
+  }
+  check(pass_tiling(64, 49, 1152, 8, false).runs == 1,
+        "an image of the last stage is one run: its mean needs one launch");
+  for (const int64_t c : {1, 32, 1152, 3840}) {
+    for (const int64_t r : {1, 8, 48, 160, 5000}) {
+      const int threads = gate_threads(c, r);
+      check(threads % 32 == 0 && threads >= 32 && threads <= kGateThreads, "threads of a gate");
+    }
+  }
   for (const int64_t n : {0, 1, 64, 1024}) {
     for (const int64_t c : {1, 3, 16, 24, 32, 96, 144, 1152, 3840}) {
       for (const int64_t size : {1, 7, 14, 15, 28, 112, 600}) {
