@@ -52,7 +52,7 @@ OPS: dict[str, Op] = {
             "conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(conv(x, W) + b), dense",
-            _CPU,
+            _CPU_CUDA,
         ),
         _op(
             "depthwise_conv_act",
@@ -70,7 +70,7 @@ OPS: dict[str, Op] = {
             "pointwise_conv_act",
             "(Tensor x, Tensor weight, Tensor? bias, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "act(W (gate * x) + b) + residual",
-            _CPU,
+            _CPU_CUDA,
         ),
         _op(
             "se_gate",
@@ -139,7 +139,7 @@ OPS: dict[str, Op] = {
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
-            _CPU,
+            _CPU_CUDA,
             _TRAINING,
         ),
         _op(
@@ -154,7 +154,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
-            _CPU,
+            _CPU_CUDA,
             _TRAINING,
         ),
         _op(
