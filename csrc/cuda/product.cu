@@ -68,9 +68,9 @@ void run_product(ProductArgs p, float* workspace, Stream stream) {
   if (p.patches) {
     launch_patches(p, stream);
   } else if (is_copied(p)) {
-    launch_product<CopiedRows, StoreOutputs>(p, stream);
+    launch_product<CopiedRows, StoreOutputs, 1>(p, stream);
   } else {
-    launch_product<ViewedRows, StoreOutputs>(p, stream);
+    launch_product<ViewedRows, StoreOutputs, 1>(p, stream);
   }
 }
 

@@ -2,8 +2,8 @@
 //
 // Moves: the rows and what their view reads once from memory (again from the second-level cache for every further tile
 // of columns, whose blocks are neighbours), the weight from the caches, y once to memory. Arithmetic: 2 m n k
-// operations, in 16-bit types on tensor cores with float32 sums, in float32 by fused multiply-adds; and those of the
-// view and of the epilogue.
+// operations, twice that for a 16-bit view in two parts, in 16-bit types on tensor cores with float32 sums, in float32
+// by fused multiply-adds; and those of the view and of the epilogue.
 //
 // Shared memory holds two stages of 64 bytes of depth: while one is computed on, the next is on its way, by cp.async
 // where no view has to pass over the values, else through registers. The sums of a tile then go to shared memory, from
@@ -18,10 +18,11 @@
 
 namespace effops::cuda {
 
-template <class Element, int Rows, int Columns, template <class> class RowOperand, template <class> class End>
+template <class Element, int Rows, int Columns, template <class> class RowOperand, template <class> class End,
+          int Parts>
 struct ProductTraits {
   using T = Element;
-  using Tile = ProductTile<Element, Rows, Columns>;
+  using Tile = ProductTile<Element, Rows, Columns, Parts>;
   using Operand = RowOperand<Tile>;
   using Epilogue = End<Tile>;
   static constexpr int kSharedBytes =
@@ -42,22 +43,31 @@ struct ProductSumsOf {
   template <class Shared>
   __device__ __forceinline__ void add(Shared& shared, int stage) {
     const int lane = threadIdx.x % 32;
-    const int row_byte = stage + (first_row() + lane % 16) * kPitchBytes + lane / 16 * 16;
-    const int column_byte = stage + (Tile::kRows + lane / 16 * 8 + lane % 8) * kPitchBytes + lane / 8 % 2 * 16;
+    const int row = first_row() + lane % 16, column = lane / 16 * 8 + lane % 8;
 #pragma unroll
     for (int k = 0; k < Tile::kDepth / 16; ++k) {
-      RowFragment rows[kRowFragments];
+      const int row_byte = stage + swizzled(row, 2 * k + lane / 16);
+      const int column_byte = stage + Tile::kColumnsAt + swizzled(column, 2 * k + lane / 8 % 2);
+      RowFragment rows[Tile::kParts][kRowFragments];
 #pragma unroll
-      for (int i = 0; i < kRowFragments; ++i) load_matrices(rows[i], shared, row_byte + i * 16 * kPitchBytes + k * 32);
+      for (int part = 0; part < Tile::kParts; ++part) {
+#pragma unroll
+        for (int i = 0; i < kRowFragments; ++i) {
+          load_matrices(rows[part][i], shared, row_byte + part * Tile::kPartBytes + i * 16 * kRowBytes);
+        }
+      }
 #pragma unroll
       for (int j = 0; j < kColumnFragments; j += 2) {
         unsigned columns[4];
-        load_matrices(columns, shared, column_byte + j * 8 * kPitchBytes + k * 32);
+        load_matrices(columns, shared, column_byte + j * 8 * kRowBytes);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const ColumnFragment own = {columns[2 * half], columns[2 * half + 1]};
 #pragma unroll
-          for (int i = 0; i < kRowFragments; ++i) multiply_add<T>(sums[i][j + half], rows[i], own);
+          for (int part = Tile::kParts - 1; part >= 0; --part) {  // the smaller values first
+#pragma unroll
+            for (int i = 0; i < kRowFragments; ++i) multiply_add<T>(sums[i][j + half], rows[part][i], own);
+          }
         }
       }
     }
@@ -77,34 +87,46 @@ struct ProductSumsOf {
   }
 };
 
-// In float32 a thread has rows 16 apart and columns 8 apart.
+// In float32 a thread has rows 16 apart and columns 8 apart. Products of kChain values of depth are summed before they
+// are added: chains as long as the depth round too much.
 template <class Tile>
 struct ProductSumsOf<Tile, false> {
-  static constexpr int kRowStep = 16, kColumnStep = 8;
+  static constexpr int kRowStep = 16, kColumnStep = 8, kChain = 2;  // chunks of four values
   static constexpr int kOwnRows = Tile::kRows / kRowStep, kOwnColumns = Tile::kColumns / kColumnStep;
   float sums[kOwnRows][kOwnColumns] = {};
 
   template <class Shared>
   __device__ __forceinline__ void add(Shared& shared, int stage) {
-    const int row_byte = stage + threadIdx.x / kColumnStep * kPitchBytes;
-    const int column_byte = stage + (Tile::kRows + threadIdx.x % kColumnStep) * kPitchBytes;
+    const int first_row = threadIdx.x / kColumnStep, first_column = threadIdx.x % kColumnStep;
 #pragma unroll
-    for (int k = 0; k < kDepthChunks; ++k) {
-      float4 columns[kOwnColumns];
+    for (int k = 0; k < kDepthChunks; k += kChain) {
+      float4 columns[kOwnColumns][kChain];
 #pragma unroll
       for (int j = 0; j < kOwnColumns; ++j) {
-        columns[j] = vector_at<float4>(shared, column_byte + j * kColumnStep * kPitchBytes + k * 16);
+#pragma unroll
+        for (int i = 0; i < kChain; ++i) {
+          columns[j][i] = vector_at<float4>(
+              shared, stage + Tile::kColumnsAt + swizzled(first_column, k + i) + j * kColumnStep * kRowBytes);
+        }
       }
 #pragma unroll
       for (int i = 0; i < kOwnRows; ++i) {
-        const float4 row = vector_at<float4>(shared, row_byte + i * kRowStep * kPitchBytes + k * 16);
+        float4 row[kChain];
+#pragma unroll
+        for (int l = 0; l < kChain; ++l) {
+          row[l] = vector_at<float4>(shared, stage + swizzled(first_row, k + l) + i * kRowStep * kRowBytes);
+        }
 #pragma unroll
         for (int j = 0; j < kOwnColumns; ++j) {
-          float& sum = sums[i][j];
-          sum = fmaf(row.x, columns[j].x, sum);
-          sum = fmaf(row.y, columns[j].y, sum);
-          sum = fmaf(row.z, columns[j].z, sum);
-          sum = fmaf(row.w, columns[j].w, sum);
+          float sum = 0.0f;
+#pragma unroll
+          for (int l = 0; l < kChain; ++l) {
+            sum = fmaf(row[l].x, columns[j][l].x, sum);
+            sum = fmaf(row[l].y, columns[j][l].y, sum);
+            sum = fmaf(row[l].z, columns[j][l].z, sum);
+            sum = fmaf(row[l].w, columns[j][l].w, sum);
+          }
+          sums[i][j] += sum;
         }
       }
     }
@@ -183,7 +205,8 @@ inline bool is_copied(const ProductArgs& p) {
 // Of product_patches.cu.
 void launch_patches(const ProductArgs& p, Stream stream);
 
-template <template <class> class RowOperand, template <class> class Epilogue>
+// `Parts`: of a 16-bit row's values in shared memory.
+template <template <class> class RowOperand, template <class> class Epilogue, int Parts>
 void launch_product(const ProductArgs& p, Stream stream) {
   const ProductTiling& t = p.tiling;
   if (t.blocks() == 0) return;
@@ -195,8 +218,8 @@ void launch_product(const ProductArgs& p, Stream stream) {
   };
   with_dtype(p.weight.dtype, [&](auto element) {
     using T = decltype(element);
-    t.large ? run(ProductTraits<T, 128, 64, RowOperand, Epilogue>{})
-            : run(ProductTraits<T, 64, 32, RowOperand, Epilogue>{});
+    t.large ? run(ProductTraits<T, 128, 64, RowOperand, Epilogue, Parts>{})
+            : run(ProductTraits<T, 64, 32, RowOperand, Epilogue, Parts>{});
   });
 }
 

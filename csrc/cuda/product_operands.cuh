@@ -1,5 +1,7 @@
-// How the operands of a product come into shared memory: rows of 64 bytes of depth, 80 bytes apart, so that neither
-// ldmatrix nor float4 reads of eight rows meet in a bank. A thread brings 16 bytes at the same place of several rows.
+// How the operands of a product come into shared memory: rows of 64 bytes of depth in four chunks, permuted so that
+// reads of one chunk of eight rows meet in no bank. A thread brings 16 bytes at the same place of several rows.
+//
+// What a view computes is kept in as many parts as the precision needs: one, or a 16-bit value and the 16-bit rest.
 //
 // issue() starts the loads of a stage while the one before is computed on, finish() puts what had to pass through
 // registers into shared memory.
@@ -12,16 +14,17 @@
 namespace effops::cuda {
 
 constexpr int kDepthChunks = 4;  // of 16 bytes
-constexpr int kPitchBytes = 16 * (kDepthChunks + 1);
+constexpr int kRowBytes = 16 * kDepthChunks;
 constexpr int kChunkRows = kProductThreads / kDepthChunks;  // rows that all threads bring at a time
 
-template <class Element, int Rows, int Columns>
+template <class Element, int Rows, int Columns, int Parts>
 struct ProductTile {
   using T = Element;
-  static constexpr int kRows = Rows, kColumns = Columns;
+  static constexpr int kRows = Rows, kColumns = Columns, kParts = sizeof(Element) == 2 ? Parts : 1;
   static constexpr int kDepth = kDepthChunks * kLanes<T>;
   static constexpr int kRowChunks = Rows / kChunkRows, kColumnChunks = Columns / kChunkRows;  // of a thread
-  static constexpr int kStageBytes = (Rows + Columns) * kPitchBytes;
+  static constexpr int kPartBytes = Rows * kRowBytes, kColumnsAt = kParts * kPartBytes;
+  static constexpr int kStageBytes = kColumnsAt + Columns * kRowBytes;
   static constexpr int kOutPitch = Columns + 8;  // of the sums, in floats: rows of fragments fall into different banks
 };
 
@@ -37,18 +40,32 @@ template <class T>
 __device__ inline int chunk_depth() {
   return threadIdx.x % kDepthChunks * kLanes<T>;
 }
+// Where a chunk of a row lies: two rows fill all banks, and four such pairs are permuted in four ways.
+__device__ inline int swizzled(int row, int chunk) { return row * kRowBytes + (chunk ^ (row / 2 % 4)) * 16; }
 __device__ inline int chunk_byte(int row) {
-  return (chunk_row() + row * kChunkRows) * kPitchBytes + threadIdx.x % kDepthChunks * 16;
+  return swizzled(chunk_row(), threadIdx.x % kDepthChunks) + row * kChunkRows * kRowBytes;
 }
 
 template <class T, class Shared>
-__device__ __forceinline__ void put_chunk(Shared& shared, int byte, const float (&values)[kLanes<T>]) {
-  Packed<T> packed;
-#pragma unroll
-  for (int i = 0; i < kLanes<T>; ++i) from_float(values[i], packed.v[i]);
+__device__ __forceinline__ void put_packed(Shared& shared, int byte, const Packed<T>& packed) {
   uint4 bits;
   memcpy(&bits, &packed, sizeof bits);
   vector_at<uint4>(shared, byte) = bits;
+}
+
+// Values as the nearest T; and with two parts what remains, where that is a number.
+template <class Tile, class Shared>
+__device__ __forceinline__ void put_chunk(Shared& shared, int byte, const float (&values)[kLanes<typename Tile::T>]) {
+  using T = typename Tile::T;
+  Packed<T> nearest, rest;
+#pragma unroll
+  for (int i = 0; i < kLanes<T>; ++i) {
+    from_float(values[i], nearest.v[i]);
+    const float away = values[i] - to_float(nearest.v[i]);
+    from_float(away == away ? away : 0.0f, rest.v[i]);
+  }
+  put_packed(shared, byte, nearest);
+  if constexpr (Tile::kParts == 2) put_packed(shared, byte + Tile::kPartBytes, rest);
 }
 
 // The weight's rows; zeros after the last, so that sums of columns that are not there stay finite.
@@ -70,8 +87,7 @@ struct WeightRows {
 #pragma unroll
     for (int i = 0; i < Tile::kColumnChunks; ++i) {
       const bool there = k0 < depth && i * kChunkRows < left;
-      copy_async(shared, stage + Tile::kRows * kPitchBytes + chunk_byte(i), there ? from + i * step + k0 : p.packed,
-                 there);
+      copy_async(shared, stage + Tile::kColumnsAt + chunk_byte(i), there ? from + i * step + k0 : p.packed, there);
     }
   }
 };
@@ -156,7 +172,7 @@ struct ViewedRows {
       for (int i = 0; i < Tile::kRowChunks; ++i) {
         float values[kLanes<T>];
         apply_view(f, channels, raw[i], image_row(p.view.gate, images.image[i], p.k), p.k, first, values);
-        put_chunk<T>(shared, stage + chunk_byte(i), values);
+        put_chunk<Tile>(shared, stage + chunk_byte(i), values);
       }
     });
   }
@@ -197,7 +213,7 @@ struct GradRows {
         float values[kLanes<T>];
         apply_grad(f, p.grad, channels, grad[i], u[i], image_row(p.grad.gate, images.image[i], p.k),
                    image_row(p.grad.pool_grad, images.image[i], p.k), p.k, first, values);
-        put_chunk<T>(shared, stage + chunk_byte(i), values);
+        put_chunk<Tile>(shared, stage + chunk_byte(i), values);
       }
     });
   }
@@ -252,9 +268,7 @@ struct PatchRows {
   __device__ __forceinline__ void finish(const ProductArgs&, int64_t, Shared& shared, int stage) {
 #pragma unroll
     for (int i = 0; i < Tile::kRowChunks; ++i) {
-      uint4 bits;
-      memcpy(&bits, &raw[i], sizeof bits);
-      vector_at<uint4>(shared, stage + chunk_byte(i)) = bits;
+      put_packed(shared, stage + chunk_byte(i), raw[i]);
     }
   }
 };

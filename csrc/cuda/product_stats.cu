@@ -5,9 +5,9 @@ namespace effops::cuda {
 void run_product_stats(ProductArgs p, float* workspace, float* stats, Stream stream) {
   start_product(p, workspace, stream);
   if (is_copied(p)) {
-    launch_product<CopiedRows, StoreStatistics>(p, stream);
+    launch_product<CopiedRows, StoreStatistics, 1>(p, stream);
   } else {
-    launch_product<ViewedRows, StoreStatistics>(p, stream);
+    launch_product<ViewedRows, StoreStatistics, 2>(p, stream);
   }
   join_parts(p.partial, p.tiling.parts(), p.n, stats, stream);
 }

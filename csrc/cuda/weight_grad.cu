@@ -27,7 +27,7 @@ struct WeightGradTraits {
   static constexpr int kVectors = kTile / kLanes<T>;  // threads over the channels of a pixel
   static constexpr int kStep = kThreads / kVectors;   // pixels that all threads bring at a time
   static constexpr int kRows = kPixels / kStep;       // pixels of a thread
-  static constexpr int kBlocks = 3;
+  static constexpr int kBlocks = 2;                   // 64 sums a thread and the parameters of the views
 
   __device__ static int column() { return threadIdx.x % kVectors * kLanes<T>; }
   __device__ static int pixel(int i) { return threadIdx.x / kVectors + i * kStep; }
@@ -126,6 +126,7 @@ __global__ void __launch_bounds__(kThreads, Traits::kBlocks) weight_grad_kernel(
     const bool more = at + kPixels < end;
     __syncthreads();  // this stage is there, and all have done with the other
     if (more) rows.issue(p, at + kPixels, end);
+    float own[8][4] = {};  // of these pixels: chains over all of them would round too much
 #pragma unroll
     for (int k = 0; k < kPixels; ++k) {
       const float4 low = vector_at<float4>(shared, stage + k * kPitch + row);
@@ -134,11 +135,16 @@ __global__ void __launch_bounds__(kThreads, Traits::kBlocks) weight_grad_kernel(
       const float left[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        sums[i][0] = fmaf(left[i], right.x, sums[i][0]);
-        sums[i][1] = fmaf(left[i], right.y, sums[i][1]);
-        sums[i][2] = fmaf(left[i], right.z, sums[i][2]);
-        sums[i][3] = fmaf(left[i], right.w, sums[i][3]);
+        own[i][0] = fmaf(left[i], right.x, own[i][0]);
+        own[i][1] = fmaf(left[i], right.y, own[i][1]);
+        own[i][2] = fmaf(left[i], right.z, own[i][2]);
+        own[i][3] = fmaf(left[i], right.w, own[i][3]);
       }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) sums[i][j] += own[i][j];
     }
     if (more) rows.finish(p, at + kPixels, end, shared, other);
     stage = other;
