@@ -56,6 +56,15 @@ int main() {
   check(depthwise_tiling(shape(1, 32, 56, 4, 1), false).kernel == 0, "4x4 is general");
   // An image of the last stage is one tile: its mean needs no second launch.
   check(depthwise_tiling(shape(64, 1152, 7, 5, 1), false).tiles_of_image() == 1, "7x7 is one tile");
+  // tests/cuda/test_depthwise.py relies on these to have blocks of several items, and of several tiles.
+  for (const int64_t kernel : {3, 4, 5}) {
+    for (const int64_t stride : {1, 2}) {
+      const ConvShape s = shape(72, 40, 15, kernel, stride);
+      const DepthwiseTiling t = depthwise_tiling(s, false), of_statistics = depthwise_tiling(s, true);
+      check(std::min(t.items(), of_statistics.items()) > 1 && t.threads() > 32, "blocks of several items");
+    }
+  }
+  check(depthwise_tiling(shape(256, 640, 7, 3, 1), true).run > 1, "blocks of several tiles");
   check(loop_blocks(0) == 0 && loop_blocks(1) == 1 && loop_blocks(257) == 2, "blocks of a loop");
   check(loop_blocks(int64_t{1} << 50) == kGridLimit, "blocks of an endless loop");
   return effops_test::failures != 0;

@@ -35,6 +35,21 @@ def test_any_shape(host, n, c, size, kernel, stride, dilation, same, act, dtype,
     check(KernelSample(OPS["depthwise_conv_stats"], "any", (x, affine, weight, *geometry, act)).to(dtype))
 
 
+@pytest.mark.parametrize("kernel", [3, 5, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_of_many_threads(order, kernel, stride):
+    """A batch: in the samples most blocks are small (tests/cpp/test_heuristics.cpp has these sizes too)."""
+    x, weight, bias = torch.randn(72, 40, 15, 15), torch.randn(40, 1, kernel, kernel) / kernel, torch.randn(40)
+    geometry = (stride, stride, SAME, SAME, 1, 1)
+    check(KernelSample(OPS["depthwise_conv_act_pool"], "batch", (x, weight, bias, *geometry, 3)).to(torch.bfloat16))
+    check(KernelSample(OPS["depthwise_conv_stats"], "batch", (x, None, weight, *geometry, 0)))
+
+
+def test_statistics_of_blocks_with_several_tiles(shuffled):
+    x, weight = torch.randn(256, 640, 7, 7) + 1, torch.randn(640, 1, 3, 3) / 3
+    check(KernelSample(OPS["depthwise_conv_stats"], "batch", (x, None, weight, 1, 1, 1, 1, 1, 1, 0)).to(torch.float16))
+
+
 @pytest.mark.parametrize("act", range(len(ACTIVATIONS)), ids=ACTIVATIONS)
 def test_nan_and_infinity_pass_through(host, act):
     x = torch.zeros(1, 8, 1, 2)
