@@ -24,7 +24,7 @@ int64_t prepare_product(ProductArgs& p, ProductSums sums) {
   const int64_t size = w.dtype == DType::kFloat32 ? 4 : 2, lanes = 16 / size;
   const bool by_image = sums == ProductSums::kGradSums;
   p.tiling = product_tiling(by_image ? p.m / std::max<int64_t>(1, p.pixels) : 1, by_image ? p.pixels : p.m, p.n, p.k,
-                            sums == ProductSums::kStatistics);
+                            p.grad.grad ? kGradProductRows : kProductRows, sums == ProductSums::kStatistics);
   const void* rows = p.grad.grad ? p.grad.grad : p.view.x;
   p.vectors = p.k % lanes == 0 && is_aligned(rows) && (!p.grad.coef || is_aligned(p.grad.u));
   p.vectors_out = p.n % lanes == 0 && is_aligned(p.y) && is_aligned(p.residual) && (!by_image || is_aligned(p.view.x));

@@ -27,8 +27,11 @@ struct ProductTraits {
   using Epilogue = End<Tile>;
   static constexpr int kSharedBytes =
       std::max({2 * Tile::kStageBytes, Rows * Tile::kOutPitch * 4, Epilogue::kSharedBytes});
-  // Registers for 64 or 16 sums a thread, the rows on their way and the parameters of their view.
-  static constexpr int kBlocks = Rows == 64 ? 4 : Operand::kInRegisters || sizeof(T) == 4 ? 2 : 3;
+  // Registers for up to 64 sums a thread, the rows on their way and the parameters of their view.
+  static constexpr bool k16Bit = sizeof(T) == 2;
+  static constexpr int kBlocks = Operand::kOnTheWay == 2 ? (k16Bit ? 2 : 3)
+                                 : Rows == kProductRows  ? (k16Bit && Operand::kOnTheWay == 0 ? 3 : 2)
+                                                         : (Operand::kOnTheWay == 0 ? 4 : 3);
 };
 
 // Sums of a warp's 16-row by 8-column fragments, over all columns of the tile.
@@ -205,6 +208,11 @@ inline bool is_copied(const ProductArgs& p) {
 // Of product_patches.cu.
 void launch_patches(const ProductArgs& p, Stream stream);
 
+template <template <class> class RowOperand>
+constexpr int kMostRows = kProductRows;
+template <>
+inline constexpr int kMostRows<GradRows> = kGradProductRows;
+
 // `Parts`: of a 16-bit row's values in shared memory.
 template <template <class> class RowOperand, template <class> class Epilogue, int Parts>
 void launch_product(const ProductArgs& p, Stream stream) {
@@ -218,8 +226,11 @@ void launch_product(const ProductArgs& p, Stream stream) {
   };
   with_dtype(p.weight.dtype, [&](auto element) {
     using T = decltype(element);
-    t.large ? run(ProductTraits<T, 128, 64, RowOperand, Epilogue, Parts>{})
-            : run(ProductTraits<T, 64, 32, RowOperand, Epilogue, Parts>{});
+    if (t.columns == kProductColumns) {
+      run(ProductTraits<T, kMostRows<RowOperand>, kProductColumns, RowOperand, Epilogue, Parts>{});
+    } else {
+      run(ProductTraits<T, kSmallRows, kSmallColumns, RowOperand, Epilogue, Parts>{});
+    }
   });
 }
 

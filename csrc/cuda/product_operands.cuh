@@ -53,19 +53,23 @@ __device__ __forceinline__ void put_packed(Shared& shared, int byte, const Packe
   vector_at<uint4>(shared, byte) = bits;
 }
 
-// Values as the nearest T; and with two parts what remains, where that is a number.
+constexpr int kFour = 4;  // channels that pass through a view at a time: the parameters of more would not fit beside it
+
+// Four values as the nearest T; and with two parts what remains, where that is a number.
 template <class Tile, class Shared>
-__device__ __forceinline__ void put_chunk(Shared& shared, int byte, const float (&values)[kLanes<typename Tile::T>]) {
+__device__ __forceinline__ void put_four(Shared& shared, int byte, const float (&values)[kFour]) {
   using T = typename Tile::T;
-  Packed<T> nearest, rest;
+  struct alignas(kFour * sizeof(T)) Four {
+    T v[kFour];
+  } nearest, rest;
 #pragma unroll
-  for (int i = 0; i < kLanes<T>; ++i) {
+  for (int i = 0; i < kFour; ++i) {
     from_float(values[i], nearest.v[i]);
     const float away = values[i] - to_float(nearest.v[i]);
     from_float(away == away ? away : 0.0f, rest.v[i]);
   }
-  put_packed(shared, byte, nearest);
-  if constexpr (Tile::kParts == 2) put_packed(shared, byte + Tile::kPartBytes, rest);
+  vector_at<Four>(shared, byte) = nearest;
+  if constexpr (Tile::kParts == 2) vector_at<Four>(shared, byte + Tile::kPartBytes) = rest;
 }
 
 // The weight's rows; zeros after the last, so that sums of columns that are not there stay finite.
@@ -96,7 +100,7 @@ struct WeightRows {
 template <class Tile>
 struct CopiedRows {
   using T = typename Tile::T;
-  static constexpr bool kInRegisters = false;
+  static constexpr int kOnTheWay = 0;  // tensors that pass through registers
   const T* from;
   int64_t depth;
   int left;
@@ -143,7 +147,7 @@ __device__ __forceinline__ Packed<T> load_chunk(const void* data, int64_t at, in
 template <class Tile>
 struct ViewedRows {
   using T = typename Tile::T;
-  static constexpr bool kInRegisters = true;
+  static constexpr int kOnTheWay = 1;  // tensors that pass through registers
   RowImages<Tile> images;
   int64_t at, depth;
   int left;
@@ -166,13 +170,17 @@ struct ViewedRows {
   template <class Shared>
   __device__ __forceinline__ void finish(const ProductArgs& p, int64_t k0, Shared& shared, int stage) {
     const int64_t first = k0 + chunk_depth<T>();
-    const ViewChannels<kLanes<T>> channels(p.view.affine, p.k, first);
     with_activation(p.view.act, [&](auto f) {
 #pragma unroll
-      for (int i = 0; i < Tile::kRowChunks; ++i) {
-        float values[kLanes<T>];
-        apply_view(f, channels, raw[i], image_row(p.view.gate, images.image[i], p.k), p.k, first, values);
-        put_chunk<Tile>(shared, stage + chunk_byte(i), values);
+      for (int lane = 0; lane < kLanes<T>; lane += kFour) {
+        const ViewChannels<kFour> channels(p.view.affine, p.k, first + lane);
+#pragma unroll
+        for (int i = 0; i < Tile::kRowChunks; ++i) {
+          float values[kFour];
+          apply_view(f, channels, &raw[i].v[lane], image_row(p.view.gate, images.image[i], p.k), p.k, first + lane,
+                     values);
+          put_four<Tile>(shared, stage + chunk_byte(i) + lane * static_cast<int>(sizeof(T)), values);
+        }
       }
     });
   }
@@ -182,7 +190,7 @@ struct ViewedRows {
 template <class Tile>
 struct GradRows {
   using T = typename Tile::T;
-  static constexpr bool kInRegisters = true;
+  static constexpr int kOnTheWay = 2;  // tensors that pass through registers
   RowImages<Tile> images;
   int64_t at, depth;
   int left;
@@ -206,14 +214,17 @@ struct GradRows {
   template <class Shared>
   __device__ __forceinline__ void finish(const ProductArgs& p, int64_t k0, Shared& shared, int stage) {
     const int64_t first = k0 + chunk_depth<T>();
-    const GradChannels<kLanes<T>> channels(p.grad.coef, p.k, first);
     with_activation(p.grad.act, [&](auto f) {
 #pragma unroll
-      for (int i = 0; i < Tile::kRowChunks; ++i) {
-        float values[kLanes<T>];
-        apply_grad(f, p.grad, channels, grad[i], u[i], image_row(p.grad.gate, images.image[i], p.k),
-                   image_row(p.grad.pool_grad, images.image[i], p.k), p.k, first, values);
-        put_chunk<Tile>(shared, stage + chunk_byte(i), values);
+      for (int lane = 0; lane < kLanes<T>; lane += kFour) {
+        const GradChannels<kFour> channels(p.grad.coef, p.k, first + lane);
+#pragma unroll
+        for (int i = 0; i < Tile::kRowChunks; ++i) {
+          float values[kFour];
+          apply_grad(f, p.grad, channels, &grad[i].v[lane], &u[i].v[lane], image_row(p.grad.gate, images.image[i], p.k),
+                     image_row(p.grad.pool_grad, images.image[i], p.k), p.k, first + lane, values);
+          put_four<Tile>(shared, stage + chunk_byte(i) + lane * static_cast<int>(sizeof(T)), values);
+        }
       }
     });
   }
@@ -224,8 +235,8 @@ struct GradRows {
 template <class Tile>
 struct PatchRows {
   using T = typename Tile::T;
-  static constexpr bool kInRegisters = true;
-  int64_t origin[Tile::kRowChunks];  // of the patch in x; outside of the image with padding
+  static constexpr int kOnTheWay = 1;  // tensors that pass through registers
+  int64_t origin[Tile::kRowChunks];    // of the patch in x; outside of the image with padding
   int top[Tile::kRowChunks], left[Tile::kRowChunks];
   bool present[Tile::kRowChunks];
   Packed<T> raw[Tile::kRowChunks];

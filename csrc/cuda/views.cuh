@@ -1,4 +1,4 @@
-// Views of images and of gradients (csrc/core/params.h) on 16 bytes of channels.
+// Views of images and of gradients (csrc/core/params.h) on neighbouring channels.
 #pragma once
 
 #include "../core/activation.h"
@@ -27,18 +27,18 @@ struct ViewChannels {
   __device__ float normalised(float x, int i) const { return fmaf(x - mean[i], scale[i], shift[i]); }
 };
 
-// What to add to gates of an image for its channels from `first` on.
+// The row of an image, where there are rows.
 __device__ inline const float* image_row(const float* rows, int64_t image, int64_t c) {
   return rows ? rows + image * c : nullptr;
 }
 
 // view(x) in float32. `gate`: the row of the image, or null.
-template <class F, class T>
-__device__ __forceinline__ void apply_view(F f, const ViewChannels<kLanes<T>>& channels, const Packed<T>& x,
-                                           const float* gate, int64_t c, int64_t first, float (&to)[kLanes<T>]) {
+template <class F, class T, int N>
+__device__ __forceinline__ void apply_view(F f, const ViewChannels<N>& channels, const T* x, const float* gate,
+                                           int64_t c, int64_t first, float (&to)[N]) {
 #pragma unroll
-  for (int i = 0; i < kLanes<T>; ++i) {
-    const float value = f.apply(channels.normalised(to_float(x.v[i]), i));
+  for (int i = 0; i < N; ++i) {
+    const float value = f.apply(channels.normalised(to_float(x[i]), i));
     to[i] = gate && first + i < c ? value * gate[first + i] : value;
   }
 }
@@ -55,18 +55,18 @@ struct GradChannels {
   }
 };
 
-template <class F, class T>
-__device__ __forceinline__ void apply_grad(F, const GradView& v, const GradChannels<kLanes<T>>& channels,
-                                           const Packed<T>& grad, const Packed<T>& u, const float* gate,
-                                           const float* pool_grad, int64_t c, int64_t first, float (&to)[kLanes<T>]) {
+template <class F, class T, int N>
+__device__ __forceinline__ void apply_grad(F, const GradView& v, const GradChannels<N>& channels, const T* grad,
+                                           const T* u, const float* gate, const float* pool_grad, int64_t c,
+                                           int64_t first, float (&to)[N]) {
 #pragma unroll
-  for (int i = 0; i < kLanes<T>; ++i) {
-    float g = to_float(grad.v[i]);
+  for (int i = 0; i < N; ++i) {
+    float g = to_float(grad[i]);
     const bool there = first + i < c;
     if (gate && there) g *= gate[first + i];
     if (pool_grad && there) g += pool_grad[first + i];
     if (v.coef) {
-      const float x = to_float(u.v[i]);
+      const float x = to_float(u[i]);
       g *= F::both(channels.view.normalised(x, i)).slope;
       g = fmaf(channels.slope[i], x - channels.view.mean[i], fmaf(channels.view.scale[i], g, channels.offset[i]));
     }

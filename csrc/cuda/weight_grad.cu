@@ -92,7 +92,7 @@ struct PixelRows {
 #pragma unroll
       for (int i = 0; i < Traits::kRows; ++i) {
         float values[kVector];
-        apply_grad(f, p.grad, grad_channels, grad[i], u[i], image_row(p.grad.gate, image(i), p.out),
+        apply_grad(f, p.grad, grad_channels, grad[i].v, u[i].v, image_row(p.grad.gate, image(i), p.out),
                    image_row(p.grad.pool_grad, image(i), p.out), p.out, out0, values);
         put(i, 0, values);
       }
@@ -101,7 +101,7 @@ struct PixelRows {
 #pragma unroll
       for (int i = 0; i < Traits::kRows; ++i) {
         float values[kVector];
-        apply_view(f, view_channels, x[i], image_row(p.view.gate, image(i), p.c), p.c, c0, values);
+        apply_view(f, view_channels, x[i].v, image_row(p.view.gate, image(i), p.c), p.c, c0, values);
         put(i, 1, values);
       }
     });
