@@ -6,7 +6,7 @@
 //   EFFOPS_SHARED(type, name, count);       an array whose size is known when compiling
 //   EFFOPS_SHARED_DYNAMIC(type, name);      what the launch asked for, aligned to 16 bytes; one a kernel
 // Rules that the host run needs: no return before a barrier; warp operations name their full mask and stand in no
-// divergent branch; no inline assembly outside instructions.h; no atomics, spinning or clocks; small local arrays.
+// divergent branch; no inline assembly outside *instructions.h; no atomics, spinning or clocks; small local arrays.
 #pragma once
 
 #if defined(__CUDACC__)

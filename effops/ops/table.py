@@ -43,7 +43,6 @@ def _op(
 
 
 _CPU = {"cpu": ("cpu",)}
-_CPU_TRITON = {**_CPU, "cuda": ("triton",)}
 _ALL = {**_CPU, "cuda": ("cuda", "triton")}
 
 OPS: dict[str, Op] = {
@@ -53,7 +52,7 @@ OPS: dict[str, Op] = {
             "conv_act",
             f"({_CONV_ARGS}) -> Tensor",
             "act(conv(x, W) + b), dense",
-            _CPU_TRITON,
+            _ALL,
         ),
         _op(
             "depthwise_conv_act",
@@ -71,7 +70,7 @@ OPS: dict[str, Op] = {
             "pointwise_conv_act",
             "(Tensor x, Tensor weight, Tensor? bias, Tensor? gate, Tensor? residual, int act) -> Tensor",
             "act(W (gate * x) + b) + residual",
-            _CPU_TRITON,
+            _ALL,
         ),
         _op(
             "se_gate",
@@ -149,7 +148,7 @@ OPS: dict[str, Op] = {
             "pointwise_conv_stats",
             "(Tensor x, Tensor? affine, Tensor? gate, Tensor weight, int act) -> (Tensor, Tensor)",
             "u = W view(x), and its statistics",
-            _CPU_TRITON,
+            _ALL,
             _TRAINING,
         ),
         _op(
@@ -164,7 +163,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, Tensor? gate, int act, Tensor weight, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = W view(x) for the view and W, and the sums of batch_norm_grad_sums",
-            _CPU_TRITON,
+            _ALL,
             _TRAINING,
         ),
         _op(
@@ -172,7 +171,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, int act, Tensor weight, {_GEOMETRY}, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
-            _CPU_TRITON,
+            _ALL,
             _TRAINING,
         ),
     )

@@ -4,6 +4,7 @@
 #include "cuda/se_gate.h"
 
 #include "check.h"
+#include "cuda/product_heuristics.h"
 
 using effops_test::check;
 
@@ -51,9 +52,40 @@ void check_pass(int64_t n, int64_t pixels, int64_t c, int lanes, bool few) {
   if (few) check(t.blocks() <= 4 * kBlocksAtOnce + t.slabs, what + ": few parts");
 }
 
+void check_product(int64_t images, int64_t rows, int64_t columns, int64_t depth) {
+  for (const int most_rows : {kProductRows, kGradProductRows}) {
+    for (const bool statistics : {false, true}) {
+      const ProductTiling t = product_tiling(images, rows, columns, depth, most_rows, statistics);
+      const std::string what = "product of " + std::to_string(images) + " x " + std::to_string(rows) + " by " +
+                               std::to_string(columns) + ", " + std::to_string(depth) + " deep";
+      check(t.rows <= most_rows && t.rows * t.columns >= 64 * 32, what + ": tile");
+      check(t.rows * t.row_tiles >= rows && t.rows * (t.row_tiles - 1) < rows, what + ": rows");
+      check(t.columns * t.column_tiles >= columns && t.columns * (t.column_tiles - 1) < columns, what + ": columns");
+      check(t.tiles() == images * t.row_tiles && t.run >= 1 && t.parts() * t.run >= t.tiles(), what + ": parts");
+      check(statistics ? t.blocks() <= std::max<int64_t>(2048, t.column_tiles) : t.run == 1, what + ": blocks");
+    }
+  }
+  const WeightGradTiling t = weight_grad_tiling(images * rows, columns, depth);
+  const std::string what = "weight of " + std::to_string(columns) + " x " + std::to_string(depth);
+  check(t.parts * t.part_rows >= images * rows && (t.parts == 0 || (t.parts - 1) * t.part_rows < images * rows),
+        what + ": parts");
+  check(t.parts <= 1024 && (t.parts <= 1 || t.parts * columns * depth <= int64_t{8} << 20), what + ": memory");
+}
+
 }  // namespace
 
 int main() {
+  for (const int64_t images : {0, 1, 256}) {
+    for (const int64_t rows : {1, 49, 196, 3136, 12544}) {
+      for (const int64_t columns : {1, 16, 24, 40, 112, 320, 1280, 16400}) {
+        for (const int64_t depth : {1, 27, 144, 1152}) check_product(images, rows, columns, depth);
+      }
+    }
+  }
+  check(product_tiling(1, 802816, 24, 144, kProductRows, false).columns == 32, "few columns take narrow tiles");
+  check(product_tiling(1, 802816, 144, 24, kProductRows, false).rows == 128, "many rows and columns take large tiles");
+  check(product_tiling(1, 49, 1280, 320, kProductRows, false).rows == 64, "few rows take low tiles");
+  check(weight_grad_tiling(802816, 24, 144).parts >= 784, "chains of sums end before they round much");
   for (const int64_t n : {0, 1, 64, 1024}) {
     for (const int64_t c : {1, 3, 16, 24, 144, 257, 1152, 3840}) {
       for (const int64_t pixels : {0, 1, 49, 225, 12544, 360000}) {

@@ -24,9 +24,11 @@ def _folded() -> list[KernelSample]:
 
 CALLS = [call for call in [*_folded(), *kernel_samples()] if call.op.name in ROWS]
 # Odd sizes and channels, all variants; and a few shapes of the networks.
-ODD = [call for call in CALLS if call.name.startswith(("3x13", "2x13"))]
+ODD = [call for call in CALLS if call.name.startswith(("3x13", "2x13", "1x5x"))]
 TELLING = ODD + [
-    call for call in CALLS if call.name.startswith(("2x32", "1x96", "2x144", "0x16", "1x10", "1x7", "1x12"))
+    call
+    for call in CALLS
+    if call.name.startswith(("2x32x", "1x96x", "2x144x", "0x16", "0x3x", "1x33x", "1x10", "1x7", "1x12x"))
 ]
 
 

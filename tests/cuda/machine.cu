@@ -3,10 +3,11 @@
 #include <exception>
 
 #include "cuda/launch.h"
+#include "cuda/matrix_instructions.h"
 
 using namespace effops;
 
-enum class Bug { kNone, kNoBarrierAfterLoad, kNoBarrierBeforeNextLoad };
+enum class Bug { kNone, kNoBarrierAfterLoad, kNoBarrierBeforeNextLoad, kNoWaitForCopies };
 
 // Every thread reads what its mirror wrote, twice over.
 __global__ void mirror(const float* in, float* out, Bug bug) {
@@ -18,6 +19,22 @@ __global__ void mirror(const float* in, float* out, Bug bug) {
     out[round * 128 + i] = tile[127 - i];
     if (bug != Bug::kNoBarrierBeforeNextLoad) __syncthreads();
   }
+}
+
+// Every thread reads what its mirror copied.
+__global__ void copied_mirror(const float* in, float* out, Bug bug) {
+  EFFOPS_SHARED(float, tile, 4 * 128);
+  const int i = threadIdx.x;
+  cuda::copy_async(tile, i * 4, in + i % 64 * 4, true);
+  if (bug != Bug::kNoWaitForCopies) cuda::wait_for_copies();
+  __syncthreads();
+  out[i] = tile[(127 - i) * 4];
+  cuda::wait_for_copies();
+}
+
+__global__ void copies_left_behind(const float* in) {
+  EFFOPS_SHARED(float, tile, 4);
+  if (threadIdx.x == 3) cuda::copy_async(tile, 0, in, false);
 }
 
 __global__ void partly_written(float* out) {
@@ -87,6 +104,12 @@ void run_in_every_order() {
       for (int i = 0; i < 256; ++i) wrong += !(out[i] == in[i / 128 * 128 + 127 - i % 128]);
       std::printf("%d ", wrong);
     }
+    for (const Bug bug : {Bug::kNone, Bug::kNoWaitForCopies}) {
+      cuda::launch(copied_mirror, dim3(1), dim3(128), 0, nullptr, in, out, bug);
+      int wrong = 0;
+      for (int i = 0; i < 128; ++i) wrong += !(out[i] == in[(127 - i) % 64 * 4]);
+      std::printf("%d ", wrong);
+    }
     cuda::launch(partly_written, dim3(1), dim3(128), 128 * sizeof(float), nullptr, out);
     int wrong = 0;
     for (int i = 0; i < 128; ++i) wrong += i < 64 ? out[i] != 1.0f : out[i] == out[i];
@@ -105,4 +128,5 @@ int main() {
   expect_error(element_past_the_end);
   expect_error(misaligned_vector);
   expect_error(pointer_past_the_end);
+  expect_error(copies_left_behind, out);
 }

@@ -22,15 +22,16 @@ def output():
 def wrong(output):
     """Wrong elements by kernel: one number an order of the threads."""
     columns = zip(*(map(int, line.split()) for line in output[:3]), strict=True)
-    return dict(zip(("right", "no barrier after load", "no barrier before next load", "others"), columns, strict=True))
+    names = ("right", "no barrier after load", "no barrier before next load", "copied", "no wait for copies", "others")
+    return dict(zip(names, columns, strict=True))
 
 
 def test_right_kernels_are_right_in_every_order(wrong):
-    assert wrong["right"] == wrong["others"] == (0, 0, 0)
+    assert wrong["right"] == wrong["copied"] == wrong["others"] == (0, 0, 0)
 
 
-@pytest.mark.parametrize("bug", ["no barrier after load", "no barrier before next load"])
-def test_a_missing_barrier_shows_in_every_order(wrong, bug):
+@pytest.mark.parametrize("bug", ["no barrier after load", "no barrier before next load", "no wait for copies"])
+def test_a_missing_wait_shows_in_every_order(wrong, bug):
     assert all(count > 0 for count in wrong[bug])
 
 
@@ -42,6 +43,7 @@ def test_errors_tell_the_kernel_the_threads_and_the_lines(output):
         ("element_past_the_end", "thread 127", "element 128 is not in [0, 128) of 4 bytes each"),
         ("misaligned_vector", "is not aligned as its vector"),
         ("pointer_past_the_end", "a store past the end of a shared array"),
+        ("copies_left_behind", "thread 3", "ends with copies under way"),
     )
     assert len(output) == 3 + len(expected)
     for error, parts in zip(output[3:], expected, strict=True):

@@ -59,6 +59,10 @@ void barrier(Site site);
 const uint64_t* exchange(unsigned mask, uint64_t value, Site site);
 unsigned lane();
 
+// A copy of 16 bytes, or zeros where `from` is null: NaN until the thread has waited for its copies.
+void copy_later(void* to, const void* from);
+void wait_for_copies();
+
 // Memory of this block for the array that `key` stands for.
 void* shared_array(const void* key, size_t bytes);
 void* shared_dynamic(size_t* bytes);

@@ -5,6 +5,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -12,6 +13,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace effops::host {
@@ -27,6 +29,7 @@ constexpr size_t kStack = 64 * 1024, kPage = 4096;
 constexpr size_t kZone = 64;
 constexpr unsigned char kPoison = 0xff;  // NaN in every floating type
 constexpr unsigned char kZoneByte = 0xa5;
+constexpr size_t kCopyBytes = 16;
 
 enum class State { kReady, kBarrier, kWarpWait, kDone };
 
@@ -37,6 +40,7 @@ struct Fiber {
   State state = State::kDone;
   bool started = false;
   Site site{"", 0};
+  std::vector<std::pair<void*, const void*>> copies;  // under way
 
   Fiber() : stack(mmap(nullptr, kStack + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     if (stack == MAP_FAILED) throw std::runtime_error("no memory for the stacks of a block");
@@ -114,6 +118,7 @@ void fiber_main() {
   for (;;) {
     try {
       machine.thread(machine.context);
+      if (!machine.fibers[machine.current]->copies.empty()) throw std::runtime_error("ends with copies under way");
     } catch (const std::exception& error) {
       if (machine.error.empty()) machine.error = thread_name(machine.current) + ": " + error.what();
     }
@@ -205,6 +210,17 @@ void set_order(Order order, uint64_t seed) {
 void barrier(Site site) { leave(State::kBarrier, site); }
 
 unsigned lane() { return machine.current % kWarp; }
+
+void copy_later(void* to, const void* from) {
+  memset(to, kPoison, kCopyBytes);
+  machine.fibers[machine.current]->copies.emplace_back(to, from);
+}
+
+void wait_for_copies() {
+  auto& copies = machine.fibers[machine.current]->copies;
+  for (const auto& [to, from] : copies) from ? memcpy(to, from, kCopyBytes) : memset(to, 0, kCopyBytes);
+  copies.clear();
+}
 
 const uint64_t* exchange(unsigned mask, uint64_t value, Site site) {
   const unsigned me = lane(), first = machine.current - me;

@@ -1,0 +1,237 @@
+// Products of rows and a weight: 1x1 convolutions and, through patches, dense ones.
+//
+// Moves: the rows and what their view reads once from memory (again from the second-level cache for every further tile
+// of columns, whose blocks are neighbours), the weight from the caches, y once to memory. Arithmetic: 2 m n k
+// operations, twice that for a 16-bit view in two parts, in 16-bit types on tensor cores with float32 sums, in float32
+// by fused multiply-adds; and those of the view and of the epilogue.
+//
+// Shared memory holds two stages of 64 bytes of depth: while one is computed on, the next is on its way, by cp.async
+// where no view has to pass over the values, else through registers. The sums of a tile then go to shared memory, from
+// where the epilogue works on 16 bytes of columns a thread.
+#pragma once
+
+#include <stdexcept>
+
+#include "launch.h"
+#include "product_epilogues.cuh"
+#include "product_operands.cuh"
+
+namespace effops::cuda {
+
+template <class Element, int Rows, int Columns, template <class> class RowOperand, template <class> class End,
+          int Parts>
+struct ProductTraits {
+  using T = Element;
+  using Tile = ProductTile<Element, Rows, Columns, Parts>;
+  using Operand = RowOperand<Tile>;
+  using Epilogue = End<Tile>;
+  static constexpr int kSharedBytes =
+      std::max({2 * Tile::kStageBytes, Rows * Tile::kOutPitch * 4, Epilogue::kSharedBytes});
+  // Registers for up to 64 sums a thread, the rows on their way and the parameters of their view.
+  static constexpr bool k16Bit = sizeof(T) == 2;
+  static constexpr int kBlocks = Operand::kOnTheWay == 2 ? (k16Bit ? 2 : 3)
+                                 : Rows == kProductRows  ? (k16Bit && Operand::kOnTheWay == 0 ? 3 : 2)
+                                                         : (Operand::kOnTheWay == 0 ? 4 : 3);
+};
+
+// Sums of a warp's 16-row by 8-column fragments, over all columns of the tile.
+template <class Tile, bool OnTensorCores = sizeof(typename Tile::T) == 2>
+struct ProductSumsOf {
+  using T = typename Tile::T;
+  static constexpr int kRowFragments = Tile::kRows / 64, kColumnFragments = Tile::kColumns / 8;
+  SumFragment sums[kRowFragments][kColumnFragments] = {};
+
+  __device__ static int first_row() { return threadIdx.x / 32 * (Tile::kRows / 4); }
+
+  template <class Shared>
+  __device__ __forceinline__ void add(Shared& shared, int stage) {
+    const int lane = threadIdx.x % 32;
+    const int row = first_row() + lane % 16, column = lane / 16 * 8 + lane % 8;
+#pragma unroll
+    for (int k = 0; k < Tile::kDepth / 16; ++k) {
+      const int row_byte = stage + swizzled(row, 2 * k + lane / 16);
+      const int column_byte = stage + Tile::kColumnsAt + swizzled(column, 2 * k + lane / 8 % 2);
+      RowFragment rows[Tile::kParts][kRowFragments];
+#pragma unroll
+      for (int part = 0; part < Tile::kParts; ++part) {
+#pragma unroll
+        for (int i = 0; i < kRowFragments; ++i) {
+          load_matrices(rows[part][i], shared, row_byte + part * Tile::kPartBytes + i * 16 * kRowBytes);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kColumnFragments; j += 2) {
+        unsigned columns[4];
+        load_matrices(columns, shared, column_byte + j * 8 * kRowBytes);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const ColumnFragment own = {columns[2 * half], columns[2 * half + 1]};
+#pragma unroll
+          for (int part = Tile::kParts - 1; part >= 0; --part) {  // the smaller values first
+#pragma unroll
+            for (int i = 0; i < kRowFragments; ++i) multiply_add<T>(sums[i][j + half], rows[part][i], own);
+          }
+        }
+      }
+    }
+  }
+  template <class Shared>
+  __device__ __forceinline__ void keep(Shared& shared) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < kRowFragments; ++i) {
+#pragma unroll
+      for (int j = 0; j < kColumnFragments; ++j) {
+        const int at = (first_row() + i * 16 + lane / 4) * Tile::kOutPitch + j * 8 + lane % 4 * 2;
+        vector_at<float2>(shared, at * 4) = make_float2(sums[i][j][0], sums[i][j][1]);
+        vector_at<float2>(shared, (at + 8 * Tile::kOutPitch) * 4) = make_float2(sums[i][j][2], sums[i][j][3]);
+      }
+    }
+  }
+};
+
+// In float32 a thread has rows 16 apart and columns 8 apart. Products of kChain values of depth are summed before they
+// are added: chains as long as the depth round too much.
+template <class Tile>
+struct ProductSumsOf<Tile, false> {
+  static constexpr int kRowStep = 16, kColumnStep = 8, kChain = 2;  // chunks of four values
+  static constexpr int kOwnRows = Tile::kRows / kRowStep, kOwnColumns = Tile::kColumns / kColumnStep;
+  float sums[kOwnRows][kOwnColumns] = {};
+
+  template <class Shared>
+  __device__ __forceinline__ void add(Shared& shared, int stage) {
+    const int first_row = threadIdx.x / kColumnStep, first_column = threadIdx.x % kColumnStep;
+#pragma unroll
+    for (int k = 0; k < kDepthChunks; k += kChain) {
+      float4 columns[kOwnColumns][kChain];
+#pragma unroll
+      for (int j = 0; j < kOwnColumns; ++j) {
+#pragma unroll
+        for (int i = 0; i < kChain; ++i) {
+          columns[j][i] = vector_at<float4>(
+              shared, stage + Tile::kColumnsAt + swizzled(first_column, k + i) + j * kColumnStep * kRowBytes);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kOwnRows; ++i) {
+        float4 row[kChain];
+#pragma unroll
+        for (int l = 0; l < kChain; ++l) {
+          row[l] = vector_at<float4>(shared, stage + swizzled(first_row, k + l) + i * kRowStep * kRowBytes);
+        }
+#pragma unroll
+        for (int j = 0; j < kOwnColumns; ++j) {
+          float sum = 0.0f;
+#pragma unroll
+          for (int l = 0; l < kChain; ++l) {
+            sum = fmaf(row[l].x, columns[j][l].x, sum);
+            sum = fmaf(row[l].y, columns[j][l].y, sum);
+            sum = fmaf(row[l].z, columns[j][l].z, sum);
+            sum = fmaf(row[l].w, columns[j][l].w, sum);
+          }
+          sums[i][j] += sum;
+        }
+      }
+    }
+  }
+  template <class Shared>
+  __device__ __forceinline__ void keep(Shared& shared) const {
+#pragma unroll
+    for (int i = 0; i < kOwnRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kOwnColumns; ++j) {
+        const int at =
+            (threadIdx.x / kColumnStep + i * kRowStep) * Tile::kOutPitch + threadIdx.x % kColumnStep + j * kColumnStep;
+        vector_at<float>(shared, at * 4) = sums[i][j];
+      }
+    }
+  }
+};
+
+// The tile's sums, in shared memory.
+template <class Traits, class Shared>
+__device__ __forceinline__ void multiply_tile(const ProductArgs& p, const ProductPlace& at, Shared& shared) {
+  using Tile = typename Traits::Tile;
+  ProductSumsOf<Tile> sums;
+  typename Traits::Operand rows(p, at);
+  const WeightRows<Tile> columns(p, at.n0);
+  const auto issue = [&](int64_t k0, int stage) {
+    columns.issue(p, k0, shared, stage);
+    rows.issue(p, k0, shared, stage);
+  };
+  issue(0, 0);
+  rows.finish(p, 0, shared, 0);
+  int stage = 0;
+  for (int64_t k0 = 0; k0 < p.k; k0 += Tile::kDepth) {
+    const int64_t next = k0 + Tile::kDepth;
+    const int other = Tile::kStageBytes - stage;
+    wait_for_copies();
+    __syncthreads();  // this stage is there, and all have done with the other
+    if (next < p.k) issue(next, other);
+    sums.add(shared, stage);
+    if (next < p.k) rows.finish(p, next, shared, other);
+    stage = other;
+  }
+  __syncthreads();  // before the sums take the stages' place
+  sums.keep(shared);
+  __syncthreads();
+}
+
+template <class Traits>
+__global__ void __launch_bounds__(kProductThreads, Traits::kBlocks) product_kernel(const ProductArgs p) {
+  EFFOPS_SHARED_DYNAMIC(unsigned char, shared);
+  const ProductTiling& t = p.tiling;
+  const int64_t part = blockIdx.x / t.column_tiles;
+  ProductPlace at{};
+  at.n0 = blockIdx.x % t.column_tiles * Traits::Tile::kColumns;
+  typename Traits::Epilogue epilogue(p, at.n0);
+  for (int64_t tile = part * t.run; tile < min(t.tiles(), (part + 1) * t.run); ++tile) {
+    at.image = tile / t.row_tiles;
+    const int64_t in_image = tile % t.row_tiles * Traits::Tile::kRows;
+    at.m0 = at.image * t.image_rows + in_image;
+    at.rows = static_cast<int>(min(t.image_rows - in_image, int64_t{Traits::Tile::kRows}));
+    multiply_tile<Traits>(p, at, shared);
+    epilogue.tile(p, at, tile, shared);
+    __syncthreads();  // before the next tile or the last sums
+  }
+  epilogue.end(p, part, at.n0, shared);
+}
+
+// Of product.cu: brings the weight into the form that kernels read, and finds the partial sums' place.
+void start_product(ProductArgs& p, float* workspace, Stream stream);
+
+// Whether rows come into shared memory as they lie.
+inline bool is_copied(const ProductArgs& p) {
+  return p.vectors && !p.view.affine && !p.view.gate && p.view.act == Act::kIdentity;
+}
+
+// Of product_patches.cu.
+void launch_patches(const ProductArgs& p, Stream stream);
+
+template <template <class> class RowOperand>
+constexpr int kMostRows = kProductRows;
+template <>
+inline constexpr int kMostRows<GradRows> = kGradProductRows;
+
+// `Parts`: of a 16-bit row's values in shared memory.
+template <template <class> class RowOperand, template <class> class Epilogue, int Parts>
+void launch_product(const ProductArgs& p, Stream stream) {
+  const ProductTiling& t = p.tiling;
+  if (t.blocks() == 0) return;
+  if (t.blocks() > kGridLimit) throw std::runtime_error("effops: a product of this size needs too many blocks");
+  const auto run = [&](auto traits) {
+    using Traits = decltype(traits);
+    launch(product_kernel<Traits>, dim3(static_cast<unsigned>(t.blocks())), dim3(kProductThreads), Traits::kSharedBytes,
+           stream, p);
+  };
+  with_dtype(p.weight.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (t.columns == kProductColumns) {
+      run(ProductTraits<T, kMostRows<RowOperand>, kProductColumns, RowOperand, Epilogue, Parts>{});
+    } else {
+      run(ProductTraits<T, kSmallRows, kSmallColumns, RowOperand, Epilogue, Parts>{});
+    }
+  });
+}
+
+}  // namespace effops::cuda
