@@ -20,18 +20,19 @@ struct PassTiling {
 };
 
 constexpr int kPassThreads = 256;
+constexpr int kPassVectors = 32;  // of a slab at most
 // Pixels of a thread at the least, where images are large enough: kernels have some of them on their way at one time.
 constexpr int kPassSteps = 4;
 
 // `lanes`: channels of 16 bytes. `few`: as few parts as keep a large GPU busy; otherwise runs are short, too, so that
 // the last blocks to end are small.
 inline PassTiling pass_tiling(int64_t n, int64_t pixels, int64_t c, int lanes, bool few) {
-  constexpr int64_t kVectors = 32, kSteps = 16, kMostSteps = 32;
+  constexpr int64_t kSteps = 16, kMostSteps = 32;
   constexpr int64_t kBlocks = 8 * kBlocksAtOnce, kFewBlocks = 4 * kBlocksAtOnce;
   PassTiling t;
   const int64_t vectors = ceil_div(c, lanes);
   if (n * pixels * vectors == 0) return t;
-  t.slabs = ceil_div(vectors, kVectors);
+  t.slabs = ceil_div(vectors, kPassVectors);
   const int64_t wide = ceil_div(vectors, t.slabs);
   t.vectors = static_cast<int>(t.slabs > 1 ? wide + wide % 2 : wide);  // slabs meet between sectors of 32 bytes
   t.slabs = ceil_div(vectors, t.vectors);
