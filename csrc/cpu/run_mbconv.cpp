@@ -93,11 +93,12 @@ void run_tiles(const MbconvParams& p, const Convolutions& given, const Tiles& ti
 bool pays_depth_first(const MbconvParams& p, bool squeeze_excite) {
   const ConvShape& s = p.conv;
   constexpr int64_t kCacheBytes = 384 * 1024;
-  // Rows too wide for the cache, or weights that every tile would have to fetch again, leave nothing to win.
   const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
   const int64_t row = s.w * s.c * bytes_of(p.dtype);
   const int64_t weights = (p.expands ? p.in * s.c : 0) + (squeeze_excite ? 0 : s.c * p.out);
-  return (p.expands || !squeeze_excite) && s.h * row > kCacheBytes / 2 && reach * row <= kCacheBytes &&
+  // Smaller images of the expanded tensor are in the cache anyway. Rows too wide for it, or weights that every tile would
+  // have to fetch again, leave nothing to win.
+  return (p.expands || !squeeze_excite) && 2 * s.h * row > 3 * kCacheBytes && reach * row <= kCacheBytes &&
          weights * 4 <= kCacheBytes / 2;
 }
 
