@@ -162,7 +162,7 @@ OPS: dict[str, Op] = {
             f"({_GRAD}, Tensor x, Tensor? affine, int act, Tensor weight, {_GEOMETRY}, {_NEEDS}) "
             "-> (Tensor, Tensor, Tensor)",
             "gradients of u = dwconv(view(x), W) for the view and W, and the sums of batch_norm_grad_sums",
-            _CPU,
+            _CPU_CUDA,
             _TRAINING,
         ),
     )
