@@ -25,10 +25,9 @@ struct BackwardTraits {
   static constexpr int kKernel = Kernel, kStride = Stride;
   static constexpr int kReach = (Kernel - 1) / Stride;  // rows of du that a row of inputs meets, less one
   static constexpr int kColumns = backward_columns(Stride);
-  // Registers for the weight's gradient: 7x7 has 98 of them.
-  static constexpr int kThreads = 256, kBlocks = Kernel == 7 ? 1 : 2;
-  // Channels of a thread that computes du: each takes seven registers.
-  static constexpr int kLoad = Kernel == 3 ? kLanes<T> : 4;
+  static constexpr int kThreads = backward_threads(Kernel), kBlocks = Kernel == 7 ? 1 : 2;
+  // Loads of a thread in flight: of x, and of each of grad and u, where every channel takes seven registers more.
+  static constexpr int kInputLoads = 4, kLoad = 4, kGradLoads = Kernel == 3 && sizeof(T) == 2 ? 4 : 2;
 };
 
 // Where a block and its threads stand.
@@ -86,13 +85,28 @@ struct Slice {
   }
 };
 
+// The part of a tile that lies in the image.
+struct Window {
+  int top, left, bottom, right;
+
+  // Of an image of height x width, seen from this pixel of it.
+  __device__ Window(int64_t y, int64_t x, int64_t height, int64_t width) {
+    constexpr int64_t kFar = 1 << 30;
+    top = static_cast<int>(max(-y, -kFar)), left = static_cast<int>(max(-x, -kFar));
+    bottom = static_cast<int>(min(height - y, kFar)), right = static_cast<int>(min(width - x, kFar));
+  }
+  __device__ bool has(int row, int column) const {
+    return row >= top && row < bottom && column >= left && column < right;
+  }
+};
+
 // A thread's walk over the pixels of a tile: it keeps its channels.
 struct PixelWalk {
   int vector, row, column, width, row_step, column_step;
 
   __device__ PixelWalk(int vectors, int columns) : width(columns) {
-    const int first = threadIdx.x / vectors, step = blockDim.x / vectors;
-    vector = threadIdx.x % vectors;
+    const int thread = unknown(threadIdx.x), first = thread / vectors, step = unknown(blockDim.x) / vectors;
+    vector = thread % vectors;
     row = first / width, column = first % width;
     row_step = step / width, column_step = step % width;
   }
@@ -130,23 +144,23 @@ template <class Traits, class Shared>
 __device__ __forceinline__ void load_inputs(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
                                             const BackwardLayout<Traits>& layout, const Shared& shared) {
   using T = typename Traits::T;
-  constexpr int kInFlight = 4, kVector = kLanes<T>;
+  constexpr int kInFlight = Traits::kInputLoads, kVector = kLanes<T>;
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.rows();
   PixelWalk walk(channels / kVector, p.tiling.columns());
   const int64_t c = at.c0 + walk.vector * kVector, left = s.c - c;
   const int64_t iy0 = at.q_row - s.pad_top, ix0 = at.q_column - s.pad_left;
-  const T* image = static_cast<const T*>(p.view.x) + at.n * s.h * s.w * s.c + c;
+  const Window window(iy0, ix0, s.h, s.w);
+  const T* from = static_cast<const T*>(p.view.x) + ((at.n * s.h + iy0) * s.w + ix0) * s.c + c;
   while (walk.row < height) {
     Slice<T, kVector> raw[kInFlight];
     int to[kInFlight];
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {
-      const int64_t iy = iy0 + walk.row, ix = ix0 + walk.column;
       to[i] = walk.row < height ? (walk.pixel() * channels + walk.vector * kVector) / (4 / int{sizeof(T)}) : -1;
       raw[i] = {};
-      if (to[i] >= 0 && iy >= 0 && iy < s.h && ix >= 0 && ix < s.w && left > 0) {
-        raw[i].load(image + (iy * s.w + ix) * s.c, p.vectors, left);
+      if (to[i] >= 0 && window.has(walk.row, walk.column) && left > 0) {
+        raw[i].load(from + (walk.row * s.w + walk.column) * s.c, p.vectors, left);
       }
       walk.next();
     }
@@ -162,13 +176,14 @@ template <class Traits, class F, class Shared>
 __device__ __forceinline__ void load_grad(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
                                           const BackwardLayout<Traits>& layout, const Shared& shared, F f) {
   using T = typename Traits::T;
-  constexpr int kLoad = Traits::kLoad, kInFlight = 32 / (kLoad * int{sizeof(T)});
+  constexpr int kLoad = Traits::kLoad, kInFlight = Traits::kGradLoads;
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.grad_rows();
   PixelWalk walk(channels / kLoad, p.tiling.grad_columns());
   const int64_t c = at.c0 + walk.vector * kLoad, left = s.c - c;
   const int64_t oy0 = at.q_row / Traits::kStride - Traits::kReach, ox0 = at.q_column / Traits::kStride - Traits::kReach;
-  const int64_t image = at.n * s.oh * s.ow * s.c + c;
+  const Window window(oy0, ox0, s.oh, s.ow);
+  const int64_t from = ((at.n * s.oh + oy0) * s.ow + ox0) * s.c + c;
   const GradCoef<kLoad> coef(p.grad, at.n, s.c, c);
   while (walk.row < height) {
     Slice<T, kLoad> grad[kInFlight], u[kInFlight];
@@ -176,14 +191,13 @@ __device__ __forceinline__ void load_grad(const DepthwiseBackwardArgs& p, const 
     bool inside[kInFlight];
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {
-      const int64_t oy = oy0 + walk.row, ox = ox0 + walk.column;
       to[i] = walk.row < height ? walk.pixel() * channels + walk.vector * kLoad : -1;
-      inside[i] = to[i] >= 0 && oy >= 0 && oy < s.oh && ox >= 0 && ox < s.ow && left > 0;
+      inside[i] = to[i] >= 0 && window.has(walk.row, walk.column) && left > 0;
       grad[i] = {}, u[i] = {};
       if (inside[i]) {
-        const int64_t from = image + (oy * s.ow + ox) * s.c;
-        grad[i].load(static_cast<const T*>(p.grad.grad) + from, p.vectors, left);
-        if (p.grad.coef) u[i].load(static_cast<const T*>(p.grad.u) + from, p.vectors, left);
+        const int64_t pixel = from + (walk.row * s.ow + walk.column) * s.c;
+        grad[i].load(static_cast<const T*>(p.grad.grad) + pixel, p.vectors, left);
+        if (p.grad.coef) u[i].load(static_cast<const T*>(p.grad.u) + pixel, p.vectors, left);
       }
       walk.next();
     }
@@ -225,9 +239,8 @@ __device__ __forceinline__ void backward_row(const DepthwiseBackwardArgs& p, con
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, width = p.tiling.columns(), grad_width = p.tiling.grad_columns();
   const int column0 = at.column_item * kColumns;
-  const int64_t iy = at.q_row + row - s.pad_top, ix0 = at.q_column + column0 - s.pad_left;
-  const bool row_inside = iy >= 0 && iy < s.h;
-  const auto inside = [&](int j) { return row_inside && ix0 + j >= 0 && ix0 + j < s.w; };
+  const Window window(at.q_row + row - s.pad_top, at.q_column + column0 - s.pad_left, s.h, s.w);
+  const auto inside = [&](int j) { return window.has(0, j); };
   const int x_step = channels * int{sizeof(T)} / 4;
   const int x_at = layout.x + (row * width + column0) * x_step + at.pair * int{sizeof(T)} / 2;
   const float2 mean = vector_at<float2>(shared, layout.affine + at.pair * 2);
@@ -298,14 +311,15 @@ __device__ __forceinline__ void store_dx(const DepthwiseBackwardArgs& p, const B
   const int channels = p.tiling.channels, height = p.tiling.rows();
   PixelWalk walk(channels / kVector, p.tiling.columns());
   const int64_t c = at.c0 + walk.vector * kVector, left = s.c - c;
-  T* image = static_cast<T*>(p.dx) + at.n * s.h * s.w * s.c + c;
+  const int64_t iy0 = at.q_row - s.pad_top, ix0 = at.q_column - s.pad_left;
+  const Window window(iy0, ix0, s.h, s.w);
+  T* to = static_cast<T*>(p.dx) + ((at.n * s.h + iy0) * s.w + ix0) * s.c + c;
   for (; walk.row < height; walk.next()) {
-    const int64_t iy = at.q_row + walk.row - s.pad_top, ix = at.q_column + walk.column - s.pad_left;
-    if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w || left <= 0) continue;
+    if (!window.has(walk.row, walk.column) || left <= 0) continue;
     Slice<T, kVector> values;
     const int from = (walk.pixel() * channels + walk.vector * kVector) / (4 / int{sizeof(T)});
     values.from_bits(vector_at<uint4>(shared, layout.x + from));
-    values.store(image + (iy * s.w + ix) * s.c, s.c % kVector == 0, left);
+    values.store(to + (walk.row * s.w + walk.column) * s.c, s.c % kVector == 0, left);
   }
 }
 
@@ -336,16 +350,16 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   const ConvShape& s = p.shape;
   const DepthwiseBackwardTiling& t = p.tiling;
   const BackwardLayout<Traits> layout(t);
-  const int pairs = t.channels / 2, item = threadIdx.x / pairs;
   const int64_t part = blockIdx.x / t.channel_tiles;
   BackwardPlace at{};
-  at.pair = threadIdx.x % pairs;
-  at.row_item = item / t.column_items, at.column_item = item % t.column_items;
   at.c0 = blockIdx.x % t.channel_tiles * t.channels;
   load_constants<Traits>(p, at, layout, shared);
   WeightGrad<Traits> dw = {};
   for (int64_t tile = part * t.run; tile < min(t.tiles, (part + 1) * t.run); ++tile) {
     const int64_t in_image = tile % t.tiles_of_image();
+    const int thread = unknown(threadIdx.x), pairs = t.channels / 2, item = thread / pairs;
+    at.pair = thread % pairs;
+    at.row_item = item / t.column_items, at.column_item = item % t.column_items;
     at.n = tile / t.tiles_of_image();
     at.q_row = s.pad_top / kStride * kStride + in_image / t.tiles_x * t.rows();
     at.q_column = s.pad_left / kStride * kStride + in_image % t.tiles_x * t.columns();

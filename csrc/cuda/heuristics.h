@@ -92,6 +92,8 @@ inline DepthwiseTiling depthwise_tiling(const ConvShape& s, bool statistics) {
 // Columns of one input row that a thread of the depthwise backward computes: of all phases of the stride.
 EFFOPS_HD constexpr int backward_columns(int stride) { return stride == 1 ? 7 : 8; }
 constexpr int kGeneralColumns = 4;
+// Threads of a block at most. 5x5 keeps 50 sums in registers: more for fewer threads; 7x7 has a processor to itself.
+EFFOPS_HD constexpr int backward_threads(int kernel) { return kernel == 5 ? 192 : 256; }
 
 // How the depthwise backward cuts its inputs. The tuned kernels count rows and columns with the padding before them,
 // from a multiple of the stride on, so that every thread knows the phases of its own; a thread computes `each` groups
@@ -128,7 +130,7 @@ inline int64_t depthwise_backward_shared(const DepthwiseBackwardTiling& t, int64
 
 // `size`: bytes of an element.
 inline DepthwiseBackwardTiling depthwise_backward_tiling(const ConvShape& s, int64_t size) {
-  constexpr int kThreadsMost = 256, kBlockCost = 64 * 64;
+  constexpr int kBlockCost = 64 * 64;
   constexpr int64_t kBlocks = 4 * kBlocksAtOnce;  // each leaves a part of the weight's gradient
   const bool fixed = depthwise_is_tuned(s);
   DepthwiseBackwardTiling best;
@@ -146,7 +148,7 @@ inline DepthwiseBackwardTiling depthwise_backward_tiling(const ConvShape& s, int
       for (t.column_items = 1; t.column_items <= 4; t.column_items *= 2) {
         for (t.each = 1; t.each <= (fixed ? 8 : 1); t.each *= 2) {
           t.shared_bytes = depthwise_backward_shared(t, size);
-          if (t.threads() > kThreadsMost || t.shared_bytes > kSharedLimit) break;
+          if (t.threads() > backward_threads(t.kernel) || t.shared_bytes > kSharedLimit) break;
           t.tiles_y = ceil_div(height, t.rows());
           t.tiles_x = ceil_div(width, t.columns());
           t.tiles = s.n * t.tiles_of_image();

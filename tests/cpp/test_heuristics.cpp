@@ -39,7 +39,7 @@ void check_backward_tiling(const ConvShape& s, int64_t size) {
   const DepthwiseBackwardTiling t = depthwise_backward_tiling(s, size);
   const std::string what = "backward tiling of c " + std::to_string(s.c) + ", " + std::to_string(s.h) + ", k " +
                            std::to_string(s.kh) + ", s " + std::to_string(s.stride_h);
-  check(t.threads() >= 1 && t.threads() <= 256, what + ": threads");
+  check(t.threads() >= 1 && t.threads() <= backward_threads(t.kernel), what + ": threads");
   check(t.shared_bytes <= kSharedLimit && t.shared_bytes == depthwise_backward_shared(t, size), what + ": shared");
   check(t.channels % 8 == 0 && t.channels <= 64, what + ": channels");
   check(t.channels * t.channel_tiles >= s.c && t.channels * (t.channel_tiles - 1) < s.c, what + ": channel tiles");
