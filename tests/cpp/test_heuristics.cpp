@@ -89,6 +89,11 @@ int main() {
   check(depthwise_backward_tiling(shape(8, 96, 28, 5, 2), 2).stride == 2, "5x5 by 2 is tuned backward");
   // tests/cuda/test_depthwise_backward.py relies on these to have blocks of several items, and of several tiles.
   check(depthwise_backward_tiling(shape(40, 48, 15, 3, 1), 2).items() > 1, "blocks of several items backward");
+  for (const int64_t kernel : {3, 4, 5, 7}) {
+    for (const int64_t stride : {1, 2}) {
+      check(depthwise_backward_tiling(shape(230, 320, 3, kernel, stride), 2).run > 1, "several tiles backward");
+    }
+  }
   check(depthwise_tiling(shape(256, 640, 7, 3, 1), true).run > 1, "blocks of several tiles");
   check(loop_blocks(0) == 0 && loop_blocks(1) == 1 && loop_blocks(257) == 2, "blocks of a loop");
   check(loop_blocks(int64_t{1} << 50) == kGridLimit, "blocks of an endless loop");
