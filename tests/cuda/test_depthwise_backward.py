@@ -51,7 +51,7 @@ def test_any_shape(host, n, c, size, kernel, stride, dilation, same, act, plain,
     check(call(n, c, size, kernel, stride, pad, dilation, act, u_act, plain).to(dtype))
 
 
-@pytest.mark.parametrize("kernel", [3, 5, 7, 4])
+@pytest.mark.parametrize("kernel", [3, 4, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 7))])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_blocks_of_several_tiles(shuffled, kernel, stride):
     """Each block passes over tiles of several images (tests/cpp/test_heuristics.cpp has this size too)."""
