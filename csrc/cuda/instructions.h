@@ -57,6 +57,15 @@ __device__ inline void from_float(float f, fp16& v) {
 
 __device__ inline void from_float(float f, float& v) { v = f; }
 
+// i, of which the compiler knows nothing: what is made from it is computed where it stands, not kept in registers for
+// all rounds of a loop.
+__device__ inline int unknown(int i) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(i));
+#endif
+  return i;
+}
+
 // f as it is after it has been stored as a T.
 template <class T>
 __device__ inline float rounded(float f) {

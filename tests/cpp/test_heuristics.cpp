@@ -72,6 +72,22 @@ void check_product(int64_t images, int64_t rows, int64_t columns, int64_t depth)
   check(t.parts <= 1024 && (t.parts <= 1 || t.parts * columns * depth <= int64_t{8} << 20), what + ": memory");
 }
 
+void check_backward_tiling(const ConvShape& s, int64_t size) {
+  const DepthwiseBackwardTiling t = depthwise_backward_tiling(s, size);
+  const std::string what = "backward tiling of c " + std::to_string(s.c) + ", " + std::to_string(s.h) + ", k " +
+                           std::to_string(s.kh) + ", s " + std::to_string(s.stride_h);
+  check(t.threads() >= 1 && t.threads() <= backward_threads(t.kernel), what + ": threads");
+  check(t.shared_bytes <= kSharedLimit && t.shared_bytes == depthwise_backward_shared(t, size), what + ": shared");
+  check(t.channels % 8 == 0 && t.channels <= 64, what + ": channels");
+  check(t.channels * t.channel_tiles >= s.c && t.channels * (t.channel_tiles - 1) < s.c, what + ": channel tiles");
+  const int64_t before = t.kernel ? s.pad_top % t.stride : 0;
+  check(t.rows() * t.tiles_y >= s.h + before && t.rows() * (t.tiles_y - 1) < s.h + before, what + ": rows");
+  check(t.columns() * t.tiles_x >= s.w + before && t.columns() * (t.tiles_x - 1) < s.w + before, what + ": columns");
+  check(!t.kernel || (t.rows() % t.stride == 0 && t.columns() % t.stride == 0), what + ": phases");
+  check(t.tiles == s.n * t.tiles_of_image() && t.run >= 1 && t.parts() * t.run >= t.tiles, what + ": parts");
+  check(t.blocks() <= std::max<int64_t>(4 * kBlocksAtOnce, t.channel_tiles), what + ": blocks");
+}
+
 }  // namespace
 
 int main() {
@@ -111,6 +127,11 @@ int main() {
           for (const int64_t stride : {1, 2, 3}) {
             check_tiling(shape(n, c, size, kernel, stride), false);
             check_tiling(shape(n, c, size, kernel, stride), true);
+            for (const int64_t pad : {0, 1, 3}) {
+              ConvShape s = shape(n, c, size, kernel, stride);
+              s.pad_top = s.pad_left = pad;
+              check_backward_tiling(s, pad == 1 ? 4 : 2);
+            }
           }
         }
       }
@@ -128,6 +149,15 @@ int main() {
       const ConvShape s = shape(72, 40, 15, kernel, stride);
       const DepthwiseTiling t = depthwise_tiling(s, false), of_statistics = depthwise_tiling(s, true);
       check(std::min(t.items(), of_statistics.items()) > 1 && t.threads() > 32, "blocks of several items");
+    }
+  }
+  check(depthwise_backward_tiling(shape(8, 96, 28, 3, 2, 2), 2).kernel == 0, "dilation is general backward");
+  check(depthwise_backward_tiling(shape(8, 96, 28, 5, 2), 2).stride == 2, "5x5 by 2 is tuned backward");
+  // tests/cuda/test_depthwise_backward.py relies on these to have blocks of several items, and of several tiles.
+  check(depthwise_backward_tiling(shape(40, 48, 15, 3, 1), 2).items() > 1, "blocks of several items backward");
+  for (const int64_t kernel : {3, 4, 5, 7}) {
+    for (const int64_t stride : {1, 2}) {
+      check(depthwise_backward_tiling(shape(230, 320, 3, kernel, stride), 2).run > 1, "several tiles backward");
     }
   }
   check(depthwise_tiling(shape(256, 640, 7, 3, 1), true).run > 1, "blocks of several tiles");
