@@ -7,6 +7,8 @@
 // registers into shared memory.
 #pragma once
 
+#include <cfloat>
+
 #include "matrix_instructions.h"
 #include "product.h"
 #include "views.cuh"
@@ -55,7 +57,7 @@ __device__ __forceinline__ void put_packed(Shared& shared, int byte, const Packe
 
 constexpr int kFour = 4;  // channels that pass through a view at a time: the parameters of more would not fit beside it
 
-// Four values as the nearest T; and with two parts what remains, where that is a number.
+// Four values as the nearest T; and with two parts what remains, where that is finite.
 template <class Tile, class Shared>
 __device__ __forceinline__ void put_four(Shared& shared, int byte, const float (&values)[kFour]) {
   using T = typename Tile::T;
@@ -66,7 +68,7 @@ __device__ __forceinline__ void put_four(Shared& shared, int byte, const float (
   for (int i = 0; i < kFour; ++i) {
     from_float(values[i], nearest.v[i]);
     const float away = values[i] - to_float(nearest.v[i]);
-    from_float(away == away ? away : 0.0f, rest.v[i]);
+    from_float(vabs(away) <= FLT_MAX ? away : 0.0f, rest.v[i]);
   }
   vector_at<Four>(shared, byte) = nearest;
   if constexpr (Tile::kParts == 2) vector_at<Four>(shared, byte + Tile::kPartBytes) = rest;

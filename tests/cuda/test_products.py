@@ -112,6 +112,14 @@ def test_weights_of_any_strides(host, layout):
     assert torch.equal(want, got)
 
 
+def test_dense_weights_of_any_strides(host):
+    x, weight = torch.randn(2, 8, 9, 7), torch.randn(24, 8, 3, 3)
+    other = weight.contiguous(memory_format=torch.channels_last)
+    calls = (KernelSample(OPS["conv_act"], "", (x, w, None, 1, 2, 1, 1, 1, 1, _GELU)) for w in (weight, other))
+    want, got = (run(call)[0] for call in calls)
+    assert torch.equal(want, got)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_nan_and_infinity_stay_in_their_pixel(host, dtype):
     x = torch.ones(1, 24, 5, 5)
