@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from effops.ops import backends, functional
 from effops.ops.table import OPS
 from effops.testing import KernelSample, assert_as_good_as_eager, kernel_samples, samples
 
@@ -14,15 +13,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ROWS = {name for name, op in OPS.items() if "cuda" in op.backends.get("cuda", ())}
 
 
-def _folded() -> list[KernelSample]:
-    calls = []
-    for sample in samples():
-        rows, args = backends.intercept(getattr(functional, sample.op), *sample.args, **sample.kwargs)
-        calls.append(KernelSample(rows[0], sample.name, args))
-    return calls
-
-
-CALLS = [call for call in [*_folded(), *kernel_samples()] if call.op.name in ROWS]
+CALLS = [call for call in [*map(KernelSample.of, samples()), *kernel_samples()] if call.op.name in ROWS]
 # Odd sizes and channels, all variants; and a few shapes of the networks.
 ODD = [call for call in CALLS if call.name.startswith(("3x13", "2x13", "1x5x"))]
 TELLING = ODD + [
