@@ -3,7 +3,7 @@
 Usage: python scripts/cuda_resources.py [--check] [--all] [--arch 90 ...] [--source depthwise.cu ...]
 
 Compiles csrc/cuda/*.cu with nvcc (no GPU needed), warnings as errors, and writes csrc/cuda/resources.csv: what changed
-since the table was written, or everything with --all. --check compares with the table instead; exit code 1 when it
+since the table was written, or everything with --all; rows of older code leave it. --check compares with the table instead; exit code 1 when it
 differs or when a tuned kernel spills.
 """
 
@@ -154,8 +154,8 @@ def main() -> int:
     rows = measure(pairs, home / "bin" / "nvcc", options.jobs)
     found = differences(rows, known) if options.check else []
     if not options.check:
-        done, names = {(p.name, a) for p, a in pairs}, {p.name for p in sources()}
-        kept = [row for row in known if (row.source, row.arch) not in done and row.source in names]
+        done, prints = {(p.name, a) for p, a in pairs}, {(p.name, fingerprint(p)) for p in sources()}
+        kept = [row for row in known if (row.source, row.arch) not in done and (row.source, row.fingerprint) in prints]
         with TABLE.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *_ordered([*kept, *rows])])
     found += spills(rows)
