@@ -3,8 +3,8 @@
 Usage: python scripts/cuda_resources.py [--check] [--all] [--arch 90 ...] [--source depthwise.cu ...]
 
 Compiles csrc/cuda/*.cu with nvcc (no GPU needed), warnings as errors, and writes csrc/cuda/resources.csv: what changed
-since the table was written, or everything with --all; rows of older code leave it. --check compares with the table instead; exit code 1 when it
-differs or when a tuned kernel spills.
+since the table was written, or everything with --all; rows of older code leave it. --check compares with the table
+instead; exit code 1 when it differs or when a tuned kernel spills.
 """
 
 from __future__ import annotations
