@@ -96,8 +96,8 @@ bool pays_depth_first(const MbconvParams& p, bool squeeze_excite) {
   const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
   const int64_t row = s.w * s.c * bytes_of(p.dtype);
   const int64_t weights = (p.expands ? p.in * s.c : 0) + (squeeze_excite ? 0 : s.c * p.out);
-  // Smaller images of the expanded tensor are in the cache anyway. Rows too wide for it, or weights that every tile would
-  // have to fetch again, leave nothing to win.
+  // Smaller images of the expanded tensor are in the cache anyway. Rows too wide for it, or weights that every tile
+  // would have to fetch again, leave nothing to win.
   return (p.expands || !squeeze_excite) && 2 * s.h * row > 3 * kCacheBytes && reach * row <= kCacheBytes &&
          weights * 4 <= kCacheBytes / 2;
 }
