@@ -173,16 +173,23 @@ def choose(rows: tuple[Op, ...], args: tuple) -> Backend:
     return BACKENDS["reference"]
 
 
-def runs_whole(op: Op, args: tuple) -> bool:
-    """Whether a kernel of its own runs this call of an op that could also be made of others."""
-    if _interceptor is not None:
-        return True
+def _whole(op: Op, args: tuple) -> Backend | None:
+    """Whose kernel runs this call whole, of an op that can also be made of others; None: its parts have to run."""
     if _needs_grad(args):
-        return False
+        return None
     if _forced is not None:
         chosen = BACKENDS[_known(_forced, "EFFOPS_BACKEND")]
-        return bool(chosen.device_types) and why_not(chosen, op, args) is None
-    return choose((op,), args).device_types != ()
+        return chosen if chosen.device_types and why_not(chosen, op, args) is None else None
+    chosen = choose((op,), args)
+    return chosen if chosen.device_types else None
+
+
+def run_whole(op: Op, args: tuple) -> Outputs | None:
+    """Run an op by a kernel of its own on checked schema arguments; None where its parts have to run, one by one."""
+    chosen = _whole(op, args)
+    if _interceptor is not None:
+        return _interceptor((op,) if chosen else tuple(OPS[name] for name in op.parts), args)
+    return None if chosen is None else _without_autocast(chosen.run, op, args)
 
 
 def run(op: Op, args: tuple) -> Outputs:
@@ -260,6 +267,15 @@ class OpReport:
     reasons: dict[str, str]
 
 
+def _served_by(op: Op, device: str) -> tuple[str, ...]:
+    """Kernel backends that serve an op on a device, whole, or all of its parts."""
+    own = op.backends.get(device, ())
+    if own or not op.parts:
+        return own
+    first, *others = (OPS[name].backends.get(device, ()) for name in op.parts)
+    return tuple(name for name in first if all(name in served for served in others))
+
+
 def report() -> list[OpReport]:
     """One row an op and device type that this machine has."""
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -268,7 +284,7 @@ def report() -> list[OpReport]:
         for device in devices:
             reasons = {}
             for candidate in BACKENDS.values():
-                if candidate.device_types and candidate.name not in op.backends.get(device, ()):
+                if candidate.device_types and candidate.name not in _served_by(op, device):
                     reasons[candidate.name] = f"has no kernel for {device}"
                 else:
                     reasons[candidate.name] = candidate.missing or "available"

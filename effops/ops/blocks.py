@@ -61,9 +61,8 @@ def mbconv(
     gate = (None,) * 4 if se is None else (se.reduce_weight, se.reduce_bias, se.expand_weight, se.expand_bias)
     acts = (act, "relu", "sigmoid", project_act) if se is None else (act, se.act, se.gate, project_act)
     args = checks.mbconv(x, weights, biases, stride, padding, dilation, gate, residual, acts)
-    if backends.runs_whole(OPS["mbconv"], args):
-        return backends.run(OPS["mbconv"], args)
-    return _by_parts(*args)
+    y = backends.run_whole(OPS["mbconv"], args)
+    return _by_parts(*args) if y is None else y
 
 
 def _by_parts(

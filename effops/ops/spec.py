@@ -46,6 +46,7 @@ class Op:
         cost: the least work of a call, with the schema's arguments.
         backends: kernel backends that serve it, by device type; the reference serves every device.
         backward: gradients by kernels: see :mod:`effops.ops.backward`. None for a row that is itself part of one.
+        parts: rows that it is made of where no kernel runs it whole; it takes its gradients through them.
     """
 
     name: str
@@ -56,12 +57,15 @@ class Op:
     cost: Callable[..., Cost]
     backends: dict[str, tuple[str, ...]]
     backward: Callable[..., tuple[Tensor | None, ...]] | None = None
+    parts: tuple[str, ...] = ()
 
     @cached_property
     def overload(self) -> Any:
         """The callable overload, ``torch.ops.effops.<name>.default``."""
-        return self.overload_in("effops")
+        return getattr(torch.ops.effops, self.name).default
 
     def overload_in(self, namespace: str) -> Any:
-        """The callable overload of another backend's namespace; see :mod:`effops.ops.register`."""
+        """The callable overload of a backend's namespace; see :mod:`effops.ops.register`."""
+        if namespace == "effops":  # cached: this runs before every call
+            return self.overload
         return getattr(getattr(torch.ops, namespace), self.name).default

@@ -28,6 +28,7 @@ def _op(
     formula: str,
     backends: dict[str, tuple[str, ...]],
     modules: tuple[ModuleType, ModuleType, ModuleType] = _FOLDED,
+    parts: tuple[str, ...] = (),
 ) -> Op:
     references, fakes, costs = modules
     return Op(
@@ -39,6 +40,7 @@ def _op(
         cost=getattr(costs, name),
         backends=backends,
         backward=getattr(backward, name, None),
+        parts=parts,
     )
 
 
@@ -92,6 +94,7 @@ OPS: dict[str, Op] = {
             "int project_act) -> Tensor",
             "act3(W3 (gate * act(dwconv(act(W1 x + b1), W2) + b2)) + b3) + x: the inverted residual",
             _CPU,
+            parts=("pointwise_conv_act", "depthwise_conv_act", "depthwise_conv_act_pool", "se_gate"),
         ),
         # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.
         _op(

@@ -45,8 +45,10 @@ def chosen(dtype: torch.dtype = torch.bfloat16) -> str:
 
 
 def test_every_row_names_a_gpu_backend_or_is_made_of_rows_that_do():
-    whole = {name for name, op in OPS.items() if not op.backends.get("cuda")}
-    assert whole == {"mbconv"}
+    for op in OPS.values():
+        rows = [op] if op.backends.get("cuda") else [OPS[name] for name in op.parts]
+        assert rows and all(row.backends["cuda"] == ("cuda", "triton") for row in rows), op.name
+        assert backends._served_by(op, "cuda") == ("cuda", "triton")
 
 
 def test_the_first_of_the_row_that_is_here(having):
@@ -98,6 +100,7 @@ def test_a_whole_block_is_made_of_parts_where_it_has_no_kernel(having):
     x, weight = depthwise()
     project = torch.empty(4, 8, 1, 1, dtype=x.dtype, device="cuda"), None
     assert ops.mbconv(x, None, (weight, None), project, padding=1).shape == (2, 4, 6, 6)
+    assert effops.explain("mbconv", x, None, (weight, None), project, padding=1).backend == "triton"
     with effops.backend("triton"):
         assert ops.mbconv(x, None, (weight, None), project, padding=1).shape == (2, 4, 6, 6)
 
