@@ -1,6 +1,6 @@
 """Fused ops of the MobileNet and EfficientNet families. The table of all of them is :mod:`effops.ops.table`."""
 
-from .blocks import mbconv
+from .blocks import fused_mbconv, mbconv
 from .functional import (
     conv_act,
     depthwise_conv_act,
@@ -20,6 +20,7 @@ __all__ = [
     "conv_bn_chain",
     "depthwise_conv_act",
     "depthwise_conv_bn_act",
+    "fused_mbconv",
     "kernel_layout",
     "mbconv",
     "pointwise_conv_act",

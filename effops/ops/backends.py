@@ -186,10 +186,15 @@ def _whole(op: Op, args: tuple) -> Backend | None:
 
 def run_whole(op: Op, args: tuple) -> Outputs | None:
     """Run an op by a kernel of its own on checked schema arguments; None where its parts have to run, one by one."""
-    chosen = _whole(op, args)
     if _interceptor is not None:
-        return _interceptor((op,) if chosen else tuple(OPS[name] for name in op.parts), args)
+        return _interceptor((op,), args)
+    chosen = _whole(op, args)
     return None if chosen is None else _without_autocast(chosen.run, op, args)
+
+
+def running_rows(op: Op, args: tuple) -> tuple[Op, ...]:
+    """The rows that would run a call: the op's own, or those of its parts."""
+    return tuple(OPS[name] for name in op.parts) if op.parts and _whole(op, args) is None else (op,)
 
 
 def run(op: Op, args: tuple) -> Outputs:

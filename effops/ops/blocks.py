@@ -65,6 +65,57 @@ def mbconv(
     return _by_parts(*args) if y is None else y
 
 
+def fused_mbconv(
+    x: Tensor,
+    expand: Folded,
+    project: Folded,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    act: str = "relu",
+    residual: bool = False,
+    project_act: str = "identity",
+) -> Tensor:
+    """Fused inverted residual (Tan and Le, arXiv 2104.00298, section 3.2), batch norm folded in.
+
+        y = project_act(W2 act(conv(x, W1) + b1) + b2) + x
+
+    One dense convolution stands for the expansion and the depthwise convolution. Where gradients are wanted, or a
+    backend has no kernel for the whole block, the parts run one by one, with the same result.
+
+    Args:
+        x: (N, C, H, W).
+        expand: weight (M, C, kh, kw) and bias (M,) or None.
+        project: weight (O, M, 1, 1) and bias (O,) or None.
+        stride, padding, dilation: of the dense convolution, as in :func:`conv_act`.
+        act: after the dense convolution.
+        residual: add x; needs stride 1 and O = C.
+        project_act: after the projection.
+
+    Returns:
+        (N, O, Ho, Wo), channels_last.
+
+    Raises:
+        ArgumentError: a shape, dtype, device or value does not fit.
+        BackendError: a backend was asked for that cannot run the call.
+    """
+    weights, biases = checks.weights_and_biases(expand=expand, project=project)
+    x, *weights = autocast(x, *weights)
+    args = checks.fused_mbconv(x, weights, biases, stride, padding, dilation, residual, (act, project_act))
+    y = backends.run_whole(OPS["fused_mbconv"], args)
+    return _fused_by_parts(*args) if y is None else y
+
+
+def _fused_by_parts(
+    x: Tensor, expand_weight: Tensor, expand_bias: Tensor | None, *rest: Tensor | int | bool | None
+) -> Tensor:
+    geometry, (project_weight, project_bias, residual, act, project_act) = rest[:6], rest[6:]
+    y = backends.run(OPS["conv_act"], (x, expand_weight, expand_bias, *geometry, act))
+    added = x if residual else None
+    return backends.run(OPS["pointwise_conv_act"], (y, project_weight, project_bias, None, added, project_act))
+
+
 def _by_parts(
     x: Tensor,
     expand_weight: Tensor | None,

@@ -313,16 +313,45 @@ def mbconv(
         se_weights(x, "x", hidden, *se)
     shape = geometry(x.shape[2:], depthwise.shape, stride, padding, dilation)
     if residual:
-        sizes = [
-            output_size(x.shape[2 + i], depthwise.shape[2 + i], shape[i], shape[2 + i], shape[4 + i]) for i in (0, 1)
-        ]
-        if (project.shape[0], *sizes) != tuple(x.shape[1:]):
-            raise ArgumentError(
-                f"residual needs an output of x's shape {text_of(x)}; this block gives "
-                f"{(x.shape[0], project.shape[0], *sizes)}. Use residual=False for it"
-            )
+        _block_keeps_the_shape(x, depthwise, shape, project)
     pairs = zip(weights, biases, strict=True)
     (expand, expand_bias), (depthwise, depthwise_bias), (project, project_bias) = pairs
     codes = activation_code(acts[0]), activation_code(acts[1]), gate_code(acts[2]), activation_code(acts[3])
     first = (x, expand, expand_bias, depthwise, depthwise_bias, *shape)
     return (*first, *se, project, project_bias, bool(residual), *codes)
+
+
+def fused_mbconv(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    stride: int | Sequence[int],
+    padding: int | str | Sequence[int],
+    dilation: int | Sequence[int],
+    residual: bool,
+    acts: tuple[str, str],
+) -> tuple:
+    """Arguments of fused_mbconv, from the weights and biases of expansion and projection."""
+    image(x)
+    expand, project = weights
+    beside(expand, "expand weight", x, (x.dtype,))
+    beside(project, "project weight", x, (x.dtype,))
+    filters(expand, x.shape[1], depthwise=False)
+    matrix(project, "project weight", "out_channels", expand.shape[0])
+    for name, bias, weight in zip(("expand", "project"), biases, weights, strict=True):
+        vector(bias, f"{name} bias", weight.shape[0], x)
+    shape = geometry(x.shape[2:], expand.shape, stride, padding, dilation)
+    if residual:
+        _block_keeps_the_shape(x, expand, shape, project)
+    codes = activation_code(acts[0]), activation_code(acts[1])
+    return (x, expand, biases[0], *shape, project, biases[1], bool(residual), *codes)
+
+
+def _block_keeps_the_shape(x: Tensor, spatial: Tensor, shape: tuple, project: Tensor) -> None:
+    """What a residual needs of a block whose one spatial convolution has these weights and this geometry."""
+    sizes = [output_size(x.shape[2 + i], spatial.shape[2 + i], shape[i], shape[2 + i], shape[4 + i]) for i in (0, 1)]
+    if (project.shape[0], *sizes) != tuple(x.shape[1:]):
+        raise ArgumentError(
+            f"residual needs an output of x's shape {text_of(x)}; this block gives "
+            f"{(x.shape[0], project.shape[0], *sizes)}. Use residual=False for it"
+        )

@@ -94,3 +94,15 @@ def mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Cost:
         macs += inputs * expand_weight.numel()
     outputs = pixels * project_weight.shape[0] * x.element_size()
     return Cost(macs=macs, bytes=size_in_bytes(x, *weights) + outputs)
+
+
+def fused_mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Cost:
+    """With nothing but x, the weights and y in memory."""
+    (expand_weight, _, *geometry), project_weight = rest[:8], rest[8]
+    each = zip(x.shape[2:], expand_weight.shape[2:], geometry[:2], geometry[2:4], geometry[4:], strict=True)
+    height, width = (output_size(*of_axis) for of_axis in each)
+    pixels = x.shape[0] * height * width
+    weights = [t for t in rest if isinstance(t, Tensor)]
+    outputs = pixels * project_weight.shape[0] * x.element_size()
+    macs = pixels * (expand_weight.numel() + project_weight.numel())
+    return Cost(macs=macs, bytes=size_in_bytes(x, *weights) + outputs)

@@ -80,3 +80,9 @@ def mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Tensor:
     (depthwise_weight, _, *geometry), project_weight = rest[2:10], rest[14]
     y = conv_act(x, depthwise_weight, None, *geometry, 0)
     return image_like(x, project_weight.shape[0], *y.shape[2:])
+
+
+def fused_mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Tensor:
+    (expand_weight, _, *geometry), project_weight = rest[:8], rest[8]
+    y = conv_act(x, expand_weight, None, *geometry, 0)
+    return image_like(x, project_weight.shape[0], *y.shape[2:])

@@ -13,6 +13,7 @@ _FUNCTIONS = {
     function.__name__: function
     for function in (
         blocks.mbconv,
+        blocks.fused_mbconv,
         functional.conv_act,
         functional.depthwise_conv_act,
         functional.pointwise_conv_act,
@@ -47,4 +48,6 @@ def explain(op: str | Callable, *args: object, **kwargs: object) -> Explanation:
         op: a function of ``effops.ops`` or its name; the rest are that function's arguments.
     """
     rows, schema_args = _rows(op, args, kwargs)
-    return backends.explain(rows[0].name if len(rows) == 1 else str(getattr(op, "__name__", op)), rows, schema_args)
+    if len(rows) == 1:
+        rows = backends.running_rows(rows[0], schema_args)
+    return backends.explain(op if isinstance(op, str) else op.__name__, rows, schema_args)

@@ -185,3 +185,24 @@ def mbconv(
         y, pooled = depthwise_conv_act_pool(y, depthwise_weight, depthwise_bias, *geometry, act)
         scale = se_gate(pooled, reduce_weight, reduce_bias, excite_weight, excite_bias, se_act, gate)
     return pointwise_conv_act(y, project_weight, project_bias, scale, x if residual else None, project_act)
+
+
+def fused_mbconv(
+    x: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    project_weight: Tensor,
+    project_bias: Tensor | None,
+    residual: bool,
+    act: int,
+    project_act: int,
+) -> Tensor:
+    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w)
+    y = conv_act(x, expand_weight, expand_bias, *geometry, act)
+    return pointwise_conv_act(y, project_weight, project_bias, None, x if residual else None, project_act)

@@ -96,6 +96,14 @@ OPS: dict[str, Op] = {
             _CPU,
             parts=("pointwise_conv_act", "depthwise_conv_act", "depthwise_conv_act_pool", "se_gate"),
         ),
+        _op(
+            "fused_mbconv",
+            f"(Tensor x, Tensor expand_weight, Tensor? expand_bias, {_GEOMETRY}, Tensor project_weight, "
+            "Tensor? project_bias, bool residual, int act, int project_act) -> Tensor",
+            "act2(W2 act(conv(x, W1) + b1) + b2) + x: the inverted residual with one dense convolution",
+            {},
+            parts=("conv_act", "pointwise_conv_act"),
+        ),
         # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.
         _op(
             "batch_norm_stats",

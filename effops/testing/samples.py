@@ -61,6 +61,7 @@ _ARGUMENTS = {
     "se_gate": ("pooled", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
     "squeeze_excite": ("x", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
     "mbconv": ("x", "expand", "depthwise", "project"),
+    "fused_mbconv": ("x", "expand", "project"),
 }
 
 # n, c, h, w, kernel, stride, padding, dilation. From the networks (at reduced height), then odd ones.
@@ -139,6 +140,21 @@ _BLOCKS = (
     (2, 16, 64, 24, 7, 6, 3, 1, 1, 1, 4),
     (0, 8, 16, 8, 40, 40, 3, 1, 1, 1, 0),
     (1, 5, 7, 5, 1, 1, 3, 1, 1, 1, 2),
+)
+# n, c, hidden, out, h, w, kernel, stride, padding, dilation. From EfficientNetV2, EdgeTPU and MobileNetV4 first.
+_FUSED_BLOCKS = (
+    (2, 24, 96, 48, 12, 14, 3, 2, 1, 1),
+    (1, 48, 192, 48, 10, 14, 3, 1, "same", 1),
+    (2, 32, 128, 48, 15, 13, 3, 2, "same", 1),
+    (1, 16, 64, 16, 8, 8, 3, 1, 1, 1),
+    (1, 24, 144, 40, 9, 10, 5, 2, 2, 1),
+    (2, 13, 29, 13, 7, 5, 3, 1, 1, 1),
+    (1, 17, 5, 11, 1, 1, 3, 1, 1, 1),
+    (0, 8, 32, 8, 6, 6, 3, 1, 1, 1),
+    (1, 3, 31, 37, 9, 11, 2, 1, "same", 1),
+    (1, 9, 40, 9, 12, 10, 3, 1, 2, 2),
+    (1, 10, 33, 7, 9, 9, 3, (2, 1), (0, 2), 1),
+    (1, 12, 16, 12, 5, 6, 1, 1, 0, 1),
 )
 
 
@@ -236,6 +252,23 @@ def _block_samples() -> Iterator[Sample]:
         yield Sample("mbconv", name.replace(" ", ""), (x, expand, depthwise, project), kwargs)
 
 
+def _fused_block_samples() -> Iterator[Sample]:
+    for i, (n, c, hidden, out, h, w, kernel, stride, padding, dilation) in enumerate(_FUSED_BLOCKS):
+        g = generator("fused_mbconv", i)
+        x = torch.randn(n, c, h, w, generator=g)
+        biases = [torch.randn(size, generator=g) if i % 4 != 3 else None for size in (hidden, out)]
+        expand = torch.randn(hidden, c, kernel, kernel, generator=g) / (kernel * c**0.5)
+        project = torch.randn(out, hidden, 1, 1, generator=g) / hidden**0.5
+        act = ACTIVATIONS[(i + 1) % len(ACTIVATIONS)]
+        geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+        shape = ops.conv_act(x[:1], expand, **geometry).shape if n else (0, 0, 0, 0)
+        kwargs = {**geometry, "act": act, "residual": (c, h, w) == (out, *shape[2:])}
+        if i % 3 == 1:
+            kwargs["project_act"] = "relu6"
+        name = f"{n}x{c}x{h}x{w}-m{hidden}-o{out}-k{kernel}-s{stride}-p{padding}-d{dilation}-{act}"
+        yield Sample("fused_mbconv", name.replace(" ", ""), (x, (expand, biases[0]), (project, biases[1])), kwargs)
+
+
 def samples(op: str | None = None) -> Iterator[Sample]:
     """Samples of one public op, or of all: shapes of the networks first, then odd ones."""
     makers = {
@@ -245,6 +278,7 @@ def samples(op: str | None = None) -> Iterator[Sample]:
         "se_gate": lambda: _se_samples("se_gate"),
         "squeeze_excite": lambda: _se_samples("squeeze_excite"),
         "mbconv": _block_samples,
+        "fused_mbconv": _fused_block_samples,
     }
     for name, make in makers.items():
         if op in (None, name):

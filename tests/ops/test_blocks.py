@@ -70,6 +70,36 @@ def test_explain_and_backends():
     assert sample.to(torch.float16).run()[0].dtype == torch.float16
 
 
+def test_a_fused_block_without_a_kernel_is_its_parts():
+    """Bit for bit, and with gradients."""
+    sample = next(s for s in samples("fused_mbconv") if s.kwargs["residual"])
+    x, (weight, bias), (project, project_bias) = sample.args
+    geometry = {name: sample.kwargs[name] for name in ("stride", "padding", "dilation")}
+
+    def parts(x):
+        y = ops.conv_act(x, weight, bias, act=sample.kwargs["act"], **geometry)
+        act = sample.kwargs.get("project_act", "identity")
+        return ops.pointwise_conv_act(y, project, project_bias, act=act, residual=x)
+
+    leaves = [x.clone().requires_grad_() for _ in range(2)]
+    y, expected = ops.fused_mbconv(leaves[0], *sample.args[1:], **sample.kwargs), parts(leaves[1])
+    assert torch.equal(y, expected)
+    assert torch.equal(
+        *(torch.autograd.grad(y.square().sum(), leaf)[0] for y, leaf in zip((y, expected), leaves, strict=True))
+    )
+    assert effops.explain("fused_mbconv", *sample.args, **sample.kwargs).backend == "cpu"
+
+
+def test_bad_arguments_of_a_fused_block():
+    expand, project = (torch.randn(16, 8, 3, 3), None), (torch.randn(9, 16, 1, 1), None)
+    with pytest.raises(effops.ArgumentError, match=r"residual needs an output of x's shape \(1, 8, 6, 6\)"):
+        ops.fused_mbconv(X, expand, project, padding=1, residual=True)
+    with pytest.raises(effops.ArgumentError, match=r"expand weight must be a torch\.Tensor"):
+        ops.fused_mbconv(X, (None, None), project)
+    with pytest.raises(effops.ArgumentError, match=r"project weight must have shape .*, 16\)"):
+        ops.fused_mbconv(X, expand, (torch.randn(9, 15, 1, 1), None))
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiles_whole(dynamic):
     sample = BLOCKS[2]

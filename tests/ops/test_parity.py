@@ -50,6 +50,7 @@ ONE_OF_EACH = [
     *(s for s in samples("se_gate") if s.args[0].shape == (2, 13)),
     *(s for s in samples("squeeze_excite") if s.args[0].shape[:2] == (2, 13)),
     *(s for s in samples("mbconv") if s.args[0].shape[1] in (13, 17)),
+    *(s for s in samples("fused_mbconv") if s.args[0].shape[1] in (13, 17)),
 ]
 
 
