@@ -12,14 +12,13 @@ from torch.utils.checkpoint import checkpoint
 from effops.arch import Arch
 from effops.errors import ArgumentError
 from effops.nn.conv import conv2d
-from effops.nn.conv_bn_act import conv_bn_act, dense_conv_act
-from effops.nn.folding import FoldingModule
+from effops.nn.units import Unit, UnitModule
 from effops.ops.backends import backend as use_backend
 
 from .pooling import GlobalPool
 
 
-class Network(FoldingModule):
+class Network(UnitModule):
     """A network built from a row of ``effops.arch``; make one with :func:`effops.create_model`.
 
     In eval every convolution runs with its batch norm folded through ``effops.ops``; in training every block is a
@@ -150,10 +149,7 @@ class Network(FoldingModule):
 
     def _conv_bn_act(self, conv_name: str, bn_name: str | None, x: Tensor, act: str) -> Tensor:
         modules = self._modules
-        folded = None if self.training else self._folded(conv_name, bn_name)
-        if folded is None:
-            return conv_bn_act(modules[conv_name], bn_name and modules[bn_name], x, act, memory=self.memory)
-        return dense_conv_act(modules[conv_name], x, *folded, act=act)
+        return self._run([Unit(conv_name, modules[conv_name], bn_name and modules[bn_name], act)], x)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_chans:

@@ -3,9 +3,9 @@
 from .blocks import DepthwiseSeparable, MBConv
 from .conv_bn_act import ConvBNAct, DepthwiseConvBNAct, PointwiseConvBNAct
 from .drop_path import DropPath
+from .memory import set_memory
 from .squeeze_excite import SqueezeExcite
 from .sync_batch_norm import SyncBatchNorm2d, convert_sync_batchnorm
-from .training import set_memory
 
 __all__ = [
     "ConvBNAct",

@@ -69,4 +69,6 @@ def conv2d(
 
 def op_padding(conv: nn.Conv2d) -> tuple[int, int] | Literal["same"]:
     """The ``padding`` argument that makes an op of ``effops.ops`` pad as this convolution does."""
-    return "same" if isinstance(conv, Conv2dSame) else conv.padding
+    if isinstance(conv, Conv2dSame) or conv.padding == "same":
+        return "same"  # torch's own "same" is TensorFlow's, for stride 1 alone
+    return (0, 0) if conv.padding == "valid" else conv.padding

@@ -22,17 +22,21 @@ Folded = tuple[Tensor, Tensor | None]
 _ABSENT = torch.empty(0)
 
 
-def fold_batch_norm(conv: nn.Conv2d, bn: nn.Module | None) -> Folded:
-    """Weight and bias of the convolution that computes ``bn(conv(x))`` in eval, the weight in the kernels' layout.
+def fold_batch_norm(conv: nn.Conv2d, bn: nn.Module | None, scale: Tensor | None = None) -> Folded:
+    """Weight and bias of the convolution that computes ``scale * bn(conv(x))`` in eval, in the kernels' layout.
 
     Args:
-        bn: a batch norm with running statistics; None folds nothing and only changes the weight's layout.
+        bn: a batch norm with running statistics, or None.
+        scale: (O,) or None: layer scale.
     """
     weight, bias = conv.weight, conv.bias
     if bn is not None:
         weight, bias = folding.fold_batch_norm(
             weight, bias, bn.running_mean, bn.running_var, bn.weight, bn.bias, bn.eps
         )
+    if scale is not None:
+        weight = weight * scale.view(-1, 1, 1, 1)
+        bias = None if bias is None else bias * scale
     return kernel_layout(weight), bias
 
 
@@ -64,7 +68,7 @@ class FoldCache:
     def clear(self) -> None:
         self._entries.clear()
 
-    def get(self, name: str, conv: nn.Module, bn: nn.Module | None) -> Folded | None:
+    def get(self, name: str, conv: nn.Module, bn: nn.Module | None, scale: Tensor | None = None) -> Folded | None:
         """Folded weights that are up to date, or None where this pair cannot be folded.
 
         It cannot while the batch norm is in training mode or keeps no statistics, when either module is not
@@ -75,18 +79,18 @@ class FoldCache:
         """
         if not _can_fold(conv, bn):
             return None
-        tensors = _tensors(conv, bn)
+        tensors = _tensors(conv, bn, scale)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and _any_requires_grad(tensors)):
-            return fold_batch_norm(conv, bn)
+            return fold_batch_norm(conv, bn, scale)
         stamp = _stamp(*tensors, 0.0 if bn is None else bn.eps)
         if stamp is None:
-            return fold_batch_norm(conv, bn)
+            return fold_batch_norm(conv, bn, scale)
         entry = self._entries.get(name)
         if entry is None or entry.stamp != stamp:
             # An inference tensor in the cache could not be used by a later call that records gradients of its
             # input.
             with torch.inference_mode(False), torch.no_grad():
-                folded = fold_batch_norm(conv, bn)
+                folded = fold_batch_norm(conv, bn, scale)
             sources = (tensors, tuple(tensor.detach() for tensor in tensors))
             entry = self._entries[name] = _Entry(stamp, sources, folded)
         return entry.folded
@@ -98,19 +102,22 @@ def _can_fold(conv: nn.Module, bn: nn.Module | None) -> bool:
     return bn is None or (is_plain(bn, NORMS) and not bn.training and bn._buffers["running_mean"] is not None)
 
 
-def _tensors(conv: nn.Module, bn: nn.Module | None) -> tuple[Tensor, ...]:
+def _tensors(conv: nn.Module, bn: nn.Module | None, scale: Tensor | None) -> tuple[Tensor, ...]:
     """What the folded weights depend on. Read from dictionaries: attribute access is ten times slower."""
     parameters = conv._parameters
     weight, bias = parameters["weight"], parameters["bias"]
     if bias is None:
         bias = _ABSENT
+    if scale is None:
+        scale = _ABSENT
     if bn is None:
-        return weight, bias, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT
+        return weight, bias, scale, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT
     parameters, buffers = bn._parameters, bn._buffers
     gamma, beta = parameters["weight"], parameters["bias"]
     return (
         weight,
         bias,
+        scale,
         _ABSENT if gamma is None else gamma,
         _ABSENT if beta is None else beta,
         buffers["running_mean"],
@@ -124,7 +131,9 @@ def _any_requires_grad(tensors: tuple[Tensor, ...]) -> bool:
     return any(tensor.requires_grad for tensor in tensors)
 
 
-def _stamp(w: Tensor, c: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: Tensor, eps: float) -> tuple | None:
+def _stamp(
+    w: Tensor, c: Tensor, s: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: Tensor, eps: float
+) -> tuple | None:
     """What changes when a tensor is replaced (id), edited (version) or given new data (address). None: unknown.
 
     Written out because it runs for every layer of every call: a loop takes twice as long.
@@ -132,7 +141,7 @@ def _stamp(w: Tensor, c: Tensor, g: Tensor, b: Tensor, m: Tensor, v: Tensor, n: 
     try:
         # fmt: off
         return (
-            eps,
+            eps, id(s), s._version, s.data_ptr(),
             id(w), w._version, w.data_ptr(), id(c), c._version, c.data_ptr(),
             id(g), g._version, g.data_ptr(), id(b), b._version, b.data_ptr(),
             id(m), m._version, m.data_ptr(), id(v), v._version, v.data_ptr(),
@@ -160,10 +169,6 @@ class FoldingModule(nn.Module):
     def train(self: _Self, mode: bool = True) -> _Self:
         self._folds.clear()
         return super().train(mode)
-
-    def _folded(self, conv_name: str, bn_name: str | None) -> Folded | None:
-        modules = self._modules
-        return self._folds.get(conv_name, modules[conv_name], None if bn_name is None else modules[bn_name])
 
 
 _Self = TypeVar("_Self", bound=FoldingModule)

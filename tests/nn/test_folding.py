@@ -167,15 +167,18 @@ def test_folds_once_while_nothing_changes():
     module = block()
     with torch.no_grad():
         module(images())
-        first = module._folded("conv_dw", "bn2")
+        first = module._folds.get("conv_dw", module.conv_dw, module.bn2)
         module(images())
-        assert module._folded("conv_dw", "bn2") is first
+        assert module._folds.get("conv_dw", module.conv_dw, module.bn2) is first
 
 
 def test_folded_weights_are_in_the_kernels_layout():
     module = block()
     with torch.no_grad():
-        depthwise, pointwise = module._folded("conv_dw", "bn2")[0], module._folded("conv_pw", "bn1")[0]
+        depthwise, pointwise = (
+            module._folds.get("conv_dw", module.conv_dw, module.bn2)[0],
+            module._folds.get("conv_pw", module.conv_pw, module.bn1)[0],
+        )
     assert depthwise.stride(0) == 1
     assert pointwise.stride(0) == 1
 

@@ -1,0 +1,244 @@
+"""Convolutions with batch norm and activation, one after the other: how every block of these networks runs.
+
+A block says what its units are; what runs them is chosen here, at every call: one op on folded weights in eval, one
+chain of raw convolutions in training, or the modules one by one where neither may stand for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from effops.ops.blocks import fused_mbconv, mbconv
+from effops.ops.chain import DENSE, DEPTHWISE, POINTWISE
+from effops.ops.functional import conv_act, depthwise_conv_act, pointwise_conv_act, se_gate
+from effops.ops.reference import accumulation_dtype
+from effops.ops.training import BatchNorm, Layer, SqueezeExcite, conv_bn_chain
+
+from .activation import activate
+from .conv import op_padding
+from .drop_path import DropPath
+from .folding import FoldCache, Folded, FoldingModule
+from .plain import CONVS, NORMS, is_plain
+from .sync_batch_norm import batch_norm_of
+
+
+class Gate(Protocol):
+    """A squeeze-excite module that fused ops can stand for."""
+
+    def gate_weights(self) -> SqueezeExcite: ...
+
+    def is_plain(self) -> bool: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+def gate_of(module: nn.Module) -> Gate | None:
+    """The squeeze-excite of a block, None for the identity that stands where there is none."""
+    return None if is_plain(module, (nn.Identity,)) else module
+
+
+@dataclass(slots=True)
+class Unit:
+    """``scale * act(bn(conv(se(x))))``.
+
+    Attributes:
+        key: name of the convolution inside the block.
+        bn: None for a convolution without batch norm.
+        act: name of the activation.
+        se: squeeze-excite before the convolution, or None.
+        scale: layer scale, (O,) or None; the activation is then the identity.
+    """
+
+    key: str
+    conv: nn.Module
+    bn: nn.Module | None
+    act: str
+    se: Gate | None = None
+    scale: Tensor | None = None
+
+
+@dataclass(slots=True)
+class _FoldedUnit:
+    kind: str
+    conv: nn.Conv2d
+    weights: Folded
+    act: str
+    se: SqueezeExcite | None
+
+    def geometry(self) -> dict:
+        conv = self.conv
+        return {"stride": conv.stride, "padding": op_padding(conv), "dilation": conv.dilation}
+
+
+# The factor of every sample of a batch, or None: stochastic depth.
+SampleScale = Callable[[Tensor], Tensor | None]
+
+
+def run_units(
+    units: Sequence[Unit],
+    x: Tensor,
+    folds: FoldCache | None,
+    *,
+    residual: bool = False,
+    sample_scale: SampleScale | None = None,
+    memory: str = "default",
+) -> Tensor | None:
+    """The units one after the other, by fused ops; None where the modules have to run one by one.
+
+    They have to when one of them is not the plain torch module (replaced, parametrized, quantized) or has hooks, which
+    a fused op would pass by, and in training also without batch norm, with a bias in a convolution, or with groups.
+
+    Args:
+        folds: where the folded weights of an eval call are kept; None in training.
+        residual: add x.
+        sample_scale: stochastic depth of what is added to x, in training.
+        memory: what is kept for the backward pass; see :func:`effops.nn.set_memory`.
+    """
+    folded = None if folds is None else _fold(units, folds)
+    if folded is not None:
+        return _run_folded(folded, x, residual)
+    layers = _layers(units)
+    if layers is None:
+        return None
+    scale = None if sample_scale is None else sample_scale(x)
+    return conv_bn_chain(x, layers, residual=residual, sample_scale=scale, memory=memory)
+
+
+class UnitModule(FoldingModule):
+    """Base of modules that are units one after the other."""
+
+    def _run(
+        self, units: Sequence[Unit], x: Tensor, *, residual: bool = False, drop_path: nn.Module | None = None
+    ) -> Tensor:
+        """The units, and x added with ``residual``; drop_path works on what is added to x."""
+        folds = None if self.training else self._folds
+        if drop_path is None or not residual:
+            y = run_units(units, x, folds, residual=residual, memory=self.memory)
+        elif is_plain(drop_path, (DropPath,)):
+            scale = drop_path.sample_scale
+            y = run_units(units, x, folds, residual=True, sample_scale=scale, memory=self.memory)
+        else:
+            y = None
+        if y is None:
+            y = run_modules(units, x)
+            if residual:
+                y = (y if drop_path is None else drop_path(y)) + x
+        return y
+
+
+def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:
+    """The units one after the other, module by module; what surrounds them is the caller's."""
+    for unit in units:
+        x = unit.conv(x if unit.se is None else unit.se(x))
+        x = activate(x if unit.bn is None else unit.bn(x), unit.act)
+        if unit.scale is not None:
+            x = x * unit.scale.view(-1, 1, 1)
+    return x
+
+
+def kind(conv: nn.Module) -> str | None:
+    """Which ops run a convolution: "pointwise", "depthwise", "dense", or None for a module that none runs."""
+    if not is_plain(conv, CONVS) or conv.padding_mode != "zeros":
+        return None
+    if conv.groups == 1:
+        plain = conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding in ((0, 0), "same", "valid")
+        return POINTWISE if plain else DENSE
+    return DEPTHWISE if conv.groups == conv.in_channels == conv.out_channels else None
+
+
+def _is_gate(module: Gate | nn.Module) -> bool:
+    """Whether fused ops may stand for it: not for just any module that was put in the place of squeeze-excite."""
+    return hasattr(module, "gate_weights") and module.is_plain()
+
+
+def _fold(units: Sequence[Unit], folds: FoldCache) -> list[_FoldedUnit] | None:
+    found = []
+    for unit in units:
+        of = kind(unit.conv)
+        if of is None or not (unit.se is None or (of == POINTWISE and _is_gate(unit.se))):
+            return None
+        weights = folds.get(unit.key, unit.conv, unit.bn, unit.scale)
+        if weights is None:
+            return None
+        found.append(_FoldedUnit(of, unit.conv, weights, unit.act, unit.se and unit.se.gate_weights()))
+    return found
+
+
+def _run_folded(units: list[_FoldedUnit], x: Tensor, residual: bool) -> Tensor:
+    whole = _run_whole(units, x, residual)
+    if whole is not None:
+        return whole
+    y, pooled = x, None
+    for i, unit in enumerate(units):
+        last = i == len(units) - 1
+        if unit.kind == DEPTHWISE:
+            pool = not last and units[i + 1].se is not None
+            y = depthwise_conv_act(y, *unit.weights, **unit.geometry(), act=unit.act, pool=pool)
+            y, pooled = y if pool else (y, None)
+        elif unit.kind == DENSE:
+            y = conv_act(y, *unit.weights, **unit.geometry(), act=unit.act)
+        else:
+            gate = _gate(unit.se, y, pooled)
+            added = x if residual and last else None
+            y = pointwise_conv_act(y, *unit.weights, act=unit.act, gate=gate, residual=added)
+    return y + x if residual and units[-1].kind != POINTWISE else y
+
+
+def _run_whole(units: list[_FoldedUnit], x: Tensor, residual: bool) -> Tensor | None:
+    """One op for the whole block, or None where there is no such op."""
+    kinds = tuple(unit.kind for unit in units)
+    if kinds == (DENSE, POINTWISE) and units[1].se is None:
+        expand, project = units
+        tail = {"residual": residual, "project_act": project.act}
+        return fused_mbconv(x, expand.weights, project.weights, **expand.geometry(), act=expand.act, **tail)
+    if kinds not in ((DEPTHWISE, POINTWISE), (POINTWISE, DEPTHWISE, POINTWISE)):
+        return None
+    *expand, depthwise, project = units
+    if expand and expand[0].act != depthwise.act:
+        return None
+    return mbconv(
+        x,
+        expand[0].weights if expand else None,
+        depthwise.weights,
+        project.weights,
+        **depthwise.geometry(),
+        act=depthwise.act,
+        squeeze_excite=project.se,
+        residual=residual,
+        project_act=project.act,
+    )
+
+
+def _gate(se: SqueezeExcite | None, y: Tensor, pooled: Tensor | None) -> Tensor | None:
+    if se is None:
+        return None
+    if pooled is None:
+        pooled = y.mean((2, 3), dtype=accumulation_dtype(y))
+    weights = se.reduce_weight, se.reduce_bias, se.expand_weight, se.expand_bias
+    return se_gate(pooled, *weights, act=se.act, gate=se.gate)
+
+
+def _layers(units: Sequence[Unit]) -> list[Layer] | None:
+    found = []
+    for i, unit in enumerate(units):
+        of, bn, se = kind(unit.conv), unit.bn, unit.se
+        if of is None or bn is None or unit.conv.bias is not None or not is_plain(bn, NORMS):
+            return None
+        if (of == DENSE and i > 0) or not (se is None or (of == POINTWISE and i > 0 and _is_gate(se))):
+            return None
+        conv, weights = unit.conv, se and se.gate_weights()
+        norm = _scaled(batch_norm_of(bn), unit.scale)
+        found.append(Layer(of, conv.weight, norm, conv.stride, op_padding(conv), conv.dilation, unit.act, weights))
+    return found
+
+
+def _scaled(norm: BatchNorm, scale: Tensor | None) -> BatchNorm:
+    """Layer scale is a factor of the batch norm's own weight and bias."""
+    if scale is not None:
+        norm.weight = scale if norm.weight is None else norm.weight * scale
+        norm.bias = None if norm.bias is None else norm.bias * scale
+    return norm
