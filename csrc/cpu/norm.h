@@ -19,15 +19,16 @@ inline void with_dtype(DType dtype, F&& f) {
   }
 }
 
-// Statistics of one part. Shifted by its first pixel, the sums are as large as the deviations, however far from zero
-// the values lie; the mean stays apart from the shift, as their sum would round that away again.
+// Statistics of one part. Shifted by the mean of its first pixels, the sums are as large as the deviations, however far
+// from zero the values lie; the mean stays apart from the shift, as their sum would round that away again.
 template <class S, class T>
 void norm_stats_part(const T* x, int64_t pixels, int64_t c, float* stats) {
   float *mean = stats + c, *squares = stats + 2 * c;
   std::fill(mean, mean + c, 0.0f);
   std::fill(squares, squares + c, 0.0f);
+  first_mean<S>(x, pixels, c, c, stats);
   for_tiles<S, 4>(pixels, c, [&](int64_t p, int64_t i, int lanes, auto n) __attribute__((always_inline)) {
-    const S shift = load_lanes<S>(x + i, lanes);
+    const S shift = load_lanes<S>(stats + i, lanes);
     S sum(0.0f), square = load_lanes<S>(squares + i, lanes);
     repeat(n, [&](int j) __attribute__((always_inline)) {
       const T* at = x + (p + j) * c + i;
@@ -42,7 +43,6 @@ void norm_stats_part(const T* x, int64_t pixels, int64_t c, float* stats) {
   const S share(1.0f / static_cast<float>(pixels));
   for_lanes<S>(c, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     const S sum = load_lanes<S>(mean + i, lanes), away = sum * share;
-    store_lanes(load_lanes<S>(x + i, lanes), stats + i, lanes);
     store_lanes(away, mean + i, lanes);
     store_lanes(vmax(S(0.0f), load_lanes<S>(squares + i, lanes) - sum * away), squares + i, lanes);
   });

@@ -130,19 +130,6 @@ void add_column_sums(const T* u, const float* shift, int64_t rows, int64_t count
   });
 }
 
-// shift = mean of the first pixels, near enough to the part's mean that little cancels where it is taken off.
-template <class S, class T>
-void first_mean(const T* u, int64_t rows, int64_t count, int64_t pitch, float* shift) {
-  const int64_t some = std::min<int64_t>(rows, 8);
-  const S share(1.0f / static_cast<float>(some));
-  for_lanes<S>(count, [&](int64_t i, int lanes) {
-    const S first = load_lanes<S>(u + i, lanes);
-    S away(0.0f);
-    for (int64_t m = 1; m < some; ++m) away = away + (load_lanes<S>(u + m * pitch + i, lanes) - first);
-    store_lanes(fma(away, share, first), shift + i, lanes);
-  });
-}
-
 template <class S, class T>
 void stats_part(const PointwiseStatsParams& p, int64_t part) {
   using A = Operand<S, T>;

@@ -35,6 +35,19 @@ __attribute__((always_inline)) inline void for_lanes(int64_t count, F f) {
   if (i < count) f(i, static_cast<int>(count - i));
 }
 
+// shift = mean of the first pixels, near enough to the part's mean that little cancels where it is taken off.
+template <class S, class T>
+void first_mean(const T* u, int64_t rows, int64_t count, int64_t pitch, float* shift) {
+  const int64_t some = std::min<int64_t>(rows, 8);
+  const S share(1.0f / static_cast<float>(some));
+  for_lanes<S>(count, [&](int64_t i, int lanes) {
+    const S first = load_lanes<S>(u + i, lanes);
+    S away(0.0f);
+    for (int64_t m = 1; m < some; ++m) away = away + (load_lanes<S>(u + m * pitch + i, lanes) - first);
+    store_lanes(fma(away, share, first), shift + i, lanes);
+  });
+}
+
 // Calls f(j) for j < n: unrolled for a tile's integral_constant, a loop for the rest.
 template <int N, class F>
 __attribute__((always_inline)) inline void repeat(std::integral_constant<int, N>, F f) {

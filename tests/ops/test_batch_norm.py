@@ -128,11 +128,17 @@ def test_running_statistics_move_once_under_checkpointing(reentrant):
     assert block.bn1.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize("data", ["far from zero", "first pixel an outlier"])
 @pytest.mark.parametrize("conv", ["depthwise", "pointwise", "none"])
-def test_a_mean_ten_thousand_times_the_deviation(isa, conv):
-    """Sums of squares would lose every digit of the variance here."""
+def test_statistics_lose_no_digits(isa, conv, data):
+    """Sums of squares would lose every digit where the mean is 10,000 times the deviation, and a shift by one pixel
+    many where it lies far off."""
     torch.manual_seed(0)
-    x = 10_000 + torch.randn(4, 16, 12, 11)
+    x = torch.randn(4, 16, 12, 11)
+    if data == "far from zero":
+        x += 10_000
+    else:
+        x[0, :, 0, 0] = 30
     weights = {"depthwise": torch.ones(16, 1, 1, 1), "pointwise": torch.eye(16)[:, :, None, None], "none": None}
 
     def normalised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
