@@ -138,14 +138,16 @@ def test_statistics_lose_no_digits(isa, conv, data):
     if data == "far from zero":
         x += 10_000
     else:
-        x[0, :, 0, 0] = 30
-    weights = {"depthwise": torch.ones(16, 1, 1, 1), "pointwise": torch.eye(16)[:, :, None, None], "none": None}
+        x[0, :, 0, 0] = 10
+    centre = torch.zeros(16, 1, 3, 3)
+    centre[:, :, 1, 1] = 1
+    weights = {"depthwise": centre, "pointwise": torch.eye(16)[:, :, None, None], "none": None}
 
     def normalised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         var = torch.zeros(16, dtype=x.dtype)
         bn = effops.ops.BatchNorm(None, None, torch.zeros_like(var), var, momentum=1.0)
         weight = None if weights[conv] is None else weights[conv].to(x.dtype)
-        return effops.ops.conv_bn_chain(x, [effops.ops.Layer(conv, weight, bn)]), var
+        return effops.ops.conv_bn_chain(x, [effops.ops.Layer(conv, weight, bn, padding=int(conv == "depthwise"))]), var
 
     actual, var = normalised(x)
     with effops.backend("reference"):
