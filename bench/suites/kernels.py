@@ -120,12 +120,48 @@ def _projection() -> Iterator[tuple[str, Maker]]:
     yield "pointwise_conv_backward", backward
 
 
+def _se_chain() -> Iterator[tuple[str, Maker]]:
+    """Depthwise convolution with its mean, gate, projection with the gate: a block whose expansion is done."""
+
+    def forward(m: _Map) -> Arguments:
+        reduced, out = m.c // 24, m.c // 6
+        depthwise = (m.weight(m.c, 1, 5, 5), m.floats(m.c), 1, 1, 2, 2, 1, 1)
+        gate = (m.weight(reduced, m.c, 1, 1), m.floats(reduced), m.weight(m.c, reduced, 1, 1), m.floats(m.c))
+        project = (m.weight(out, m.c, 1, 1), m.floats(out), False)
+        return (m.image(), None, None, *depthwise, *gate, *project, _SILU, _SILU, 0, 0)
+
+    yield "mbconv", forward
+
+
+def _inverted_residual() -> Iterator[tuple[str, Maker]]:
+    def forward(m: _Map) -> Arguments:
+        c = m.c // 6
+        expand = (m.weight(m.c, c, 1, 1), m.floats(m.c))
+        depthwise = (m.weight(m.c, 1, 3, 3), m.floats(m.c), 1, 1, 1, 1, 1, 1)
+        project = (m.weight(c, m.c, 1, 1), m.floats(c), True)
+        return (m.image(c), *expand, *depthwise, *(None,) * 4, *project, _SILU, 0, 0, 0)
+
+    yield "mbconv", forward
+
+
+def _fused_inverted_residual() -> Iterator[tuple[str, Maker]]:
+    def forward(m: _Map) -> Arguments:
+        c = m.c // 4
+        expand = (m.weight(m.c, c, 3, 3), m.floats(m.c), 1, 1, 1, 1, 1, 1)
+        return (m.image(c), *expand, m.weight(c, m.c, 1, 1), m.floats(c), True, _SILU, 0)
+
+    yield "fused_mbconv", forward
+
+
 _VARIANTS: tuple[tuple[str, Callable[[], Iterator[tuple[str, Maker]]]], ...] = (
     ("", _passes),
     ("k3 s1", partial(_depthwise, 3, 1)),
     ("k3 s2", partial(_depthwise, 3, 2)),
     ("k5 s1", partial(_depthwise, 5, 1)),
     (">c/6", _projection),
+    ("se k5 s1 >c/6", _se_chain),
+    ("c/6> k3 s1 >c/6", _inverted_residual),
+    ("c/4> k3 s1 >c/4", _fused_inverted_residual),
 )
 
 

@@ -82,7 +82,8 @@ def squeeze_excite(
 
 
 def mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Cost:
-    """With nothing but x, the weights and y in memory; with squeeze-excite no kernel can do that on a large image."""
+    """With nothing but x, the weights and y in memory; with squeeze-excite also what waits for the gate, written once
+    and read once."""
     (expand_weight, _, depthwise_weight, _, *geometry), project_weight = rest[:10], rest[14]
     weights = [t for t in rest if isinstance(t, Tensor)]
     each = zip(x.shape[2:], depthwise_weight.shape[2:], geometry[:2], geometry[2:4], geometry[4:], strict=True)
@@ -93,6 +94,8 @@ def mbconv(x: Tensor, *rest: Tensor | int | bool | None) -> Cost:
     if expand_weight is not None:
         macs += inputs * expand_weight.numel()
     outputs = pixels * project_weight.shape[0] * x.element_size()
+    if rest[10] is not None:
+        outputs += 2 * pixels * depthwise_weight.shape[0] * x.element_size()
     return Cost(macs=macs, bytes=size_in_bytes(x, *weights) + outputs)
 
 
