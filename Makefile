@@ -48,7 +48,7 @@ WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 
 TESTS ?= tests
-test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests
+test-py: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/export $(STAMPS)/samples ## run the Python tests
 	$(PYTEST) $(TESTS) --ignore=tests/cuda --ignore=tests/triton
 
 # A process interprets Triton's kernels or compiles them, so that their tests take two.
@@ -56,7 +56,7 @@ test-triton: $(STAMPS)/build $(STAMPS)/test ## run the Triton kernels in their i
 	TRITON_INTERPRET=1 $(PYTEST) tests/triton
 	$(PYTEST) tests/triton/test_ahead_of_time.py
 
-test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/samples ## run the Python tests marked slow
+test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/export $(STAMPS)/samples ## run the Python tests marked slow
 	$(PYTEST) -m slow $(TESTS)
 	TRITON_INTERPRET=1 $(PYTEST) -m slow tests/triton
 
@@ -121,6 +121,11 @@ $(STAMPS)/test: requirements/test.txt $(STAMPS)/peers
 $(STAMPS)/bench: requirements/bench.txt $(STAMPS)/peers
 	@echo 'effops: installing the bench tools'
 	@$(PIP) -r requirements/bench.txt
+	@touch $@
+
+$(STAMPS)/export: requirements/export.txt $(STAMPS)/runtime
+	@echo 'effops: installing ONNX and ONNX Runtime'
+	@$(PIP) -r requirements/export.txt
 	@touch $@
 
 $(STAMPS)/lint: requirements/lint.txt $(STAMPS)/venv

@@ -17,3 +17,7 @@ class BackendError(EffopsError, RuntimeError):
 
 class CheckpointError(EffopsError, ValueError):
     """A checkpoint cannot be read, or does not belong to the model it was to be loaded into."""
+
+
+class ExportError(EffopsError):
+    """A model could not be exported, or its file does not answer as it does."""

@@ -16,8 +16,9 @@ def pad_before_after(size: int, kernel: int, stride: int, padding: int, dilation
     """Zeros before and after along one axis. SAME puts the odd one after, as TensorFlow does."""
     if padding != SAME:
         return padding, padding
-    total = max(
-        (output_size(size, kernel, stride, SAME, dilation) - 1) * stride + dilation * (kernel - 1) + 1 - size,
-        0,
-    )
+    reach = dilation * (kernel - 1) + 1
+    total = (output_size(size, kernel, stride, SAME, dilation) - 1) * stride + reach - size
+    # Only then can it be negative; a comparison would tie an exported program to the sizes that it was traced with.
+    if reach < stride:
+        total = max(total, 0)
     return total // 2, total - total // 2
