@@ -93,7 +93,7 @@ OPS: dict[str, Op] = {
             "Tensor project_weight, Tensor? project_bias, bool residual, int act, int se_act, int gate, "
             "int project_act) -> Tensor",
             "act3(W3 (gate * act(dwconv(act(W1 x + b1), W2) + b2)) + b3) + x: the inverted residual",
-            _CPU,
+            {**_CPU, "cuda": ("triton",)},
             parts=("pointwise_conv_act", "depthwise_conv_act", "depthwise_conv_act_pool", "se_gate"),
         ),
         _op(
