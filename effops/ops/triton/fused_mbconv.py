@@ -108,7 +108,7 @@ def _fused_mbconv(
             STRIDE_W,
             DILATION_H,
             DILATION_W,
-            False,  # the inner side's blocks span taps; these blocks have 16 input channels or more
+            False,  # SPANS_TAPS: no network has such a block with fewer than 16 input channels
             BLOCK_M,
             BLOCK_N,
             BLOCK_K,

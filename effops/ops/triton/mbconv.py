@@ -39,7 +39,7 @@ _CACHE = 32 << 20
 # Instructions that an H100's multiprocessors issue (128 lanes) while memory moves a byte: 29e12 a second over 3.35e12.
 _INSTRUCTIONS_A_BYTE = 8
 # Of one expanded value: bias, mask, address; its activation, where an exponential counts for 8; a multiply-add on
-# tensor cores.
+# tensor cores at half of their peak.
 _AROUND = 4
 _ACTIVATION = {"identity": 0, "relu": 2, "relu6": 3, "silu": 20, "hardswish": 5, "gelu": 30}
 _TENSOR_CORE = 1 / 8
