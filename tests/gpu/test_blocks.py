@@ -31,7 +31,7 @@ def fused_mbconv(n: int, c: int, hidden: int, out: int, size: int, **kwargs) -> 
 SAMPLES = [
     lambda: mbconv(16, 16, 96, 24, 112, 4, stride=2, padding="same", act="silu"),
     lambda: mbconv(56, 32, 192, 64, 56, 0, stride=2, padding=1, act="relu6"),
-    lambda: mbconv(24, 16, 64, 16, 112, 0, padding=1, act="relu", residual=True),
+    lambda: mbconv(24, 16, 64, 24, 112, 0, stride=2, padding=1, act="relu"),
     lambda: fused_mbconv(2, 24, 96, 48, 192, stride=2, padding="same", act="silu"),
     lambda: fused_mbconv(16, 64, 256, 64, 48, padding=1, act="silu", residual=True),
     lambda: fused_mbconv(24, 96, 384, 96, 28, padding=1, act="relu", residual=True),

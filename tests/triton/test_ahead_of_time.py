@@ -83,7 +83,6 @@ MORE_FOLDED = [
     fused_block(4, 48, 192, 64, 96, 2),
     fused_block(16, 96, 384, 96, 28, 1),
     fused_block(16, 32, 32, 32, 48, 1),
-    block(24, 16, 64, 24, 112, 3, 1, "relu"),
     block(48, 32, 192, 64, 56, 3, 2, "relu6"),
     block(48, 13, 67, 16, 89, 3, 2, "hardswish"),
 ]

@@ -6,9 +6,9 @@ once a column of taps), the depthwise output once, with a gate also partial sums
 Arithmetic: Triton cannot index a tile in registers, so that an expanded value that several columns of taps read is
 computed once for each of them. A program holds ROWS rows of outputs, and every row of inputs that they read is expanded
 kernel_w times: in all kernel_w / stride_w * ((ROWS - 1) * stride_h + kernel_h) / (ROWS * stride_h) times the products
-and activations of a pointwise kernel, with what tiles leave idle on top. With four rows that is 1.7 for 3x3 with stride
-2, 3.4 for 5x5 with stride 2, and 4.5 for 3x3 with stride 1. ``pays`` weighs it against the bytes; else the expansion
-and the depthwise convolution are two kernels.
+and activations of a pointwise kernel, with what tiles leave idle on top. With two rows that is 1.9 for 3x3 with stride
+2, 4.4 for 5x5 with stride 2, and 6 for 3x3 with stride 1; four rows (1.7 for the first) spill registers on some
+architectures. ``pays`` weighs it against the bytes; else the expansion and the depthwise convolution are two kernels.
 """
 
 from __future__ import annotations
