@@ -47,8 +47,8 @@ def chosen(dtype: torch.dtype = torch.bfloat16) -> str:
 def test_every_row_names_a_gpu_backend_or_is_made_of_rows_that_do():
     for op in OPS.values():
         rows = [op] if op.backends.get("cuda") else [OPS[name] for name in op.parts]
-        assert rows and all(row.backends["cuda"] == ("cuda", "triton") for row in rows), op.name
-        assert backends._served_by(op, "cuda") == ("cuda", "triton")
+        assert rows and all("triton" in row.backends["cuda"] for row in rows), op.name
+        assert set(backends._served_by(op, "cuda")) <= {"cuda", "triton"}
 
 
 def test_the_first_of_the_row_that_is_here(having):
@@ -96,7 +96,7 @@ def test_results_are_on_the_device(having):
 
 
 def test_a_whole_block_is_made_of_parts_where_it_has_no_kernel(having):
-    having("triton")
+    having("triton", rows={"mbconv": ()})
     x, weight = depthwise()
     project = torch.empty(4, 8, 1, 1, dtype=x.dtype, device="cuda"), None
     assert ops.mbconv(x, None, (weight, None), project, padding=1).shape == (2, 4, 6, 6)

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from effops import ops
 from effops.ops import triton as triton_backend
 from effops.testing import KernelSample, Sample, kernel_samples
 
@@ -41,6 +42,24 @@ def squeeze(n, c, reduced, size):
     return Sample("squeeze_excite", f"{n}x{c}-r{reduced}", (image(n, c, size), *weights), {})
 
 
+def fused_block(n, c, hidden, out, size, stride):
+    args = (image(n, c, size), (torch.empty(hidden, c, 3, 3), torch.empty(hidden)))
+    kwargs = {"stride": stride, "padding": "same", "act": "silu", "residual": stride == 1 and c == out}
+    project = (torch.empty(out, hidden, 1, 1), torch.empty(out))
+    return Sample("fused_mbconv", f"{n}x{c}x{size}-m{hidden}-o{out}", (*args, project), kwargs)
+
+
+def block(n, c, hidden, out, size, kernel, stride, act, gated=False):
+    """A shape whose expansion and depthwise convolution run in one kernel."""
+    expand, depthwise = torch.empty(hidden, c, 1, 1), torch.empty(hidden, 1, kernel, kernel)
+    folded = [(weight, torch.empty(len(weight))) for weight in (expand, depthwise, torch.empty(out, hidden, 1, 1))]
+    kwargs = {"stride": stride, "padding": "same", "act": act}
+    if gated:
+        reduce, excite = torch.empty(4, hidden), torch.empty(hidden, 4)
+        kwargs["squeeze_excite"] = ops.SqueezeExcite(reduce, torch.empty(4), excite, torch.empty(hidden), act)
+    return Sample("mbconv", f"{n}x{c}x{size}-m{hidden}-k{kernel}-s{stride}", (image(n, c, size), *folded), kwargs)
+
+
 # Shapes of the networks, in the launch configurations that they get there; compiled each time, then by make test-slow.
 FOLDED = [
     depthwise(96, 28, 3, 1),
@@ -48,6 +67,8 @@ FOLDED = [
     pointwise(1, 480, 14, 112, gated=True),
     dense(2, 24, 56, 96, 1),
     squeeze(160, 40, 10, 4),
+    fused_block(16, 64, 256, 64, 48, 1),
+    block(16, 16, 96, 24, 112, 3, 2, "silu", gated=True),
 ]
 MORE_FOLDED = [
     depthwise(240, 14, 5, 1),
@@ -58,14 +79,19 @@ MORE_FOLDED = [
     pointwise(32, 144, 28, 24, gated=True),
     dense(16, 3, 64, 32, 2),
     squeeze(2, 1152, 48, 7),
+    fused_block(16, 24, 96, 48, 96, 2),
+    fused_block(4, 48, 192, 64, 96, 2),
+    fused_block(16, 96, 384, 96, 28, 1),
+    fused_block(16, 32, 32, 32, 48, 1),
+    block(48, 32, 192, 64, 56, 3, 2, "relu6"),
+    block(48, 13, 67, 16, 89, 3, 2, "hardswish"),
 ]
 # Training kernels at a middling size, one sample a kind; then every activation, and larger ones.
 _TRAINING = r"2x32x14x15-(silu|identity-plain)|2x32-r8-relu-|2x32x20x28|2x96x14x14x24|2x144x14x14\S+view-pooled"
 _MORE_TRAINING = r"2x32x14x15|2x144x14x14|2x480x7x7x112"
 # What asks for the most registers or shared memory: compiled each time in float32 too.
-_LARGEST = (
-    r"(pointwise_conv|depthwise_conv|conv)_act|pointwise_conv_stats\S+gated|pointwise_conv_backward\S+pooled-input"
-)
+_LARGEST = r"(pointwise_conv|depthwise_conv|conv)_act|fused_mbconv|pointwise_conv_stats\S+gated"
+_LARGEST += r"|pointwise_conv_backward\S+pooled-input"
 _LARGEST += r"|depthwise_conv_stats-2x32\S+view|depthwise_conv_backward-2x32\S+view-pooled"
 
 
@@ -104,6 +130,15 @@ def test_every_row_is_compiled():
     assert {sample.op.name for sample in SAMPLES} | {"se_gate"} == set(triton_backend.MODULES)
 
 
+def test_blocks_run_whole():
+    """Else the samples above would show nothing of the kernels of blocks."""
+    whole = {"fused_mbconv": "_fused_mbconv", "mbconv": "_expand_depthwise"}
+    for sample in map(KernelSample.of, [*FOLDED, *MORE_FOLDED]):
+        if sample.op.name in whole:
+            first, *_ = compiler.launches(sample.to(torch.bfloat16))
+            assert first.kernel.__name__ == whole[sample.op.name], sample
+
+
 @pytest.mark.parametrize("sample", cases())
 def test_sm_90(sample):
     check(sample.to(torch.bfloat16), 90)
@@ -123,9 +158,9 @@ def test_other_architectures(sample, capability):
 def test_hopper_multiplies_by_warpgroups():
     """A matrix kernel without wgmma runs at half of the tensor cores' speed or less."""
     for sample in SAMPLES:
-        if sample.op.name in ("pointwise_conv_act", "conv_act"):
-            (launch,) = compiler.launches(sample.to(torch.bfloat16))
-            assert "wgmma.mma_async" in compiler.compiled(launch, 90).asm["ptx"], sample
+        for launch in compiler.launches(sample.to(torch.bfloat16)):
+            if launch.kernel.__name__ in ("_pointwise", "_conv", "_fused_mbconv", "_expand_depthwise"):
+                assert "wgmma.mma_async" in compiler.compiled(launch, 90).asm["ptx"], sample
 
 
 def test_depthwise_reads_whole_vectors():

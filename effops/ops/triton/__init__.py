@@ -24,6 +24,8 @@ MODULES = {
     "pointwise_conv_act": "pointwise",
     "se_gate": "squeeze_excite",
     "squeeze_excite": "squeeze_excite",
+    "mbconv": "mbconv",
+    "fused_mbconv": "fused_mbconv",
     "batch_norm_stats": "norm",
     "batch_norm_apply": "norm",
     "batch_norm_pool": "norm",

@@ -23,6 +23,70 @@ _MANY_CHANNELS = 16
 
 
 @triton.jit
+def convolve(
+    x,
+    weight,
+    pixels,
+    first,
+    height,
+    width,
+    out_height,
+    out_width,
+    pad_top,
+    pad_left,
+    in_channels,
+    k_stride,
+    n_stride,
+    n,
+    n_mask,
+    blocks,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    DILATION_H: tl.constexpr,
+    DILATION_W: tl.constexpr,
+    SPANS_TAPS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """The convolution without bias: BLOCK_M output pixels of the batch from this one on, the output channels n."""
+    m = tl.arange(0, BLOCK_M)
+    m_mask = first + m < pixels
+
+    # Every output pixel's window: its first row and column, and where that pixel would lie in memory.
+    image = first // (out_height * out_width)
+    pixel = (first - image * (out_height * out_width)).to(tl.int32) + m
+    row = (pixel // out_width % out_height * STRIDE_H - pad_top)[:, None]
+    column = (pixel % out_width * STRIDE_W - pad_left)[:, None]
+    later = (pixel // (out_height * out_width))[:, None]
+    window = x + (((image + later) * height + row) * width + column) * in_channels
+    weight_tile = weight + n[None, :] * n_stride
+
+    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for block in range(blocks if SPANS_TAPS else blocks * KERNEL_H * KERNEL_W):
+        if SPANS_TAPS:
+            k = block * BLOCK_K + tl.arange(0, BLOCK_K)
+            tap = (k // in_channels)[None, :]
+            c = k % in_channels
+            k_mask = k < KERNEL_H * KERNEL_W * in_channels
+        else:
+            tap = block // blocks
+            c = block % blocks * BLOCK_K + tl.arange(0, BLOCK_K)
+            k = tap * in_channels + c
+            k_mask = c < in_channels
+        below = tap // KERNEL_W * DILATION_H
+        right = tap % KERNEL_W * DILATION_W
+        inside = (row + below >= 0) & (row + below < height) & (column + right >= 0) & (column + right < width)
+        place = (below.to(tl.int64) * width + right) * in_channels + c[None, :]
+        a = tl.load(window + place, inside & m_mask[:, None] & k_mask[None, :], 0.0)
+        b = tl.load(weight_tile + k[:, None] * k_stride, k_mask[:, None] & n_mask[None, :], 0.0)
+        total = tl.dot(a, b, total, input_precision="ieee")
+    return total
+
+
+@triton.jit
 def _conv(
     x,
     weight,
@@ -57,48 +121,45 @@ def _conv(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    in_channels = in_units * IN_UNIT
     out_channels = out_units * OUT_UNIT
     first = (tl.program_id(0) // tiles_n).to(tl.int64) * BLOCK_M
-    m = tl.arange(0, BLOCK_M)
     n = tl.program_id(0) % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_mask = first + m < pixels
     n_mask = n < out_channels
-
-    # Every output pixel's window: its first row and column, and where that pixel would lie in memory.
-    image = first // (out_height * out_width)
-    pixel = (first - image * (out_height * out_width)).to(tl.int32) + m
-    row = (pixel // out_width % out_height * STRIDE_H - pad_top)[:, None]
-    column = (pixel % out_width * STRIDE_W - pad_left)[:, None]
-    later = (pixel // (out_height * out_width))[:, None]
-    window = x + (((image + later) * height + row) * width + column) * in_channels
-    weight_tile = weight + n[None, :] * (n_units * N_UNIT)
-
-    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for block in range(blocks if SPANS_TAPS else blocks * KERNEL_H * KERNEL_W):
-        if SPANS_TAPS:
-            k = block * BLOCK_K + tl.arange(0, BLOCK_K)
-            tap = (k // in_channels)[None, :]
-            c = k % in_channels
-            k_mask = k < KERNEL_H * KERNEL_W * in_channels
-        else:
-            tap = block // blocks
-            c = block % blocks * BLOCK_K + tl.arange(0, BLOCK_K)
-            k = tap * in_channels + c
-            k_mask = c < in_channels
-        below = tap // KERNEL_W * DILATION_H
-        right = tap % KERNEL_W * DILATION_W
-        inside = (row + below >= 0) & (row + below < height) & (column + right >= 0) & (column + right < width)
-        place = (below.to(tl.int64) * width + right) * in_channels + c[None, :]
-        a = tl.load(window + place, inside & m_mask[:, None] & k_mask[None, :], 0.0)
-        b = tl.load(weight_tile + k[:, None] * (k_units * K_UNIT), k_mask[:, None] & n_mask[None, :], 0.0)
-        total = tl.dot(a, b, total, input_precision="ieee")
+    total = convolve(
+        x,
+        weight,
+        pixels,
+        first,
+        height,
+        width,
+        out_height,
+        out_width,
+        pad_top,
+        pad_left,
+        in_units * IN_UNIT,
+        k_units * K_UNIT,
+        n_units * N_UNIT,
+        n,
+        n_mask,
+        blocks,
+        KERNEL_H,
+        KERNEL_W,
+        STRIDE_H,
+        STRIDE_W,
+        DILATION_H,
+        DILATION_W,
+        SPANS_TAPS,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+    )
     value = finish(total, bias, n, n_mask, ACT)
+    m = tl.arange(0, BLOCK_M)
     place = first * out_channels + (m[:, None] * out_channels + n[None, :])
-    tl.store(y + place, value.to(y.dtype.element_ty), m_mask[:, None] & n_mask[None, :])
+    tl.store(y + place, value.to(y.dtype.element_ty), (first + m < pixels)[:, None] & n_mask[None, :])
 
 
-def _as_matrix(weight: Tensor) -> tuple[Tensor, int, int]:
+def taps_matrix(weight: Tensor) -> tuple[Tensor, int, int]:
     """The weight with taps and input channels as one dense side, and its strides along that and the output channels."""
     out_channels, in_channels, kernel_h, kernel_w = weight.shape
     by_output = weight.permute(0, 2, 3, 1)
@@ -128,7 +189,7 @@ def conv_act(
     spans_taps = in_channels < _MANY_CHANNELS
     inner = kernel_h * kernel_w * in_channels
     shape = tiles(x, batch * out_height * out_width, out_channels, inner if spans_taps else in_channels)
-    matrix, stride_k, stride_n = _as_matrix(weight)
+    matrix, stride_k, stride_n = taps_matrix(weight)
     in_count, in_unit = units(in_channels)
     out_count, out_unit = units(out_channels)
     k_count, n_count, k_unit, n_unit = strides(stride_k, stride_n)
