@@ -11,8 +11,14 @@ constexpr int64_t kFusedSharedLimit = 96 * 1024;
 
 // Multiply-adds that take as long as a byte on its way from or to memory: on tensor cores, and in float32.
 constexpr double macs_of_a_byte(int64_t size) { return size == 2 ? 64.0 : 5.0; }
-// A byte from the second-level cache, and an activation, in bytes from memory.
-constexpr double kCachedByte = 0.25, kActivationBytes = 2.0;
+// In bytes from memory: one from the second-level cache, an activation, a value of a patch that is gathered, a launch.
+constexpr double kCachedByte = 0.25, kActivationBytes = 2.0, kGatheredBytes = 1.0, kLaunchBytes = 3e6;
+
+// What two kernels pay for a tensor between them, which the second-level cache may hold.
+constexpr double bytes_between(double bytes) {
+  constexpr double kCache = 32e6;
+  return kLaunchBytes + 2.0 * bytes * (bytes < kCache ? kCachedByte : 1.0);
+}
 
 // The input under a tile of outputs, in shared memory: a pixel begins an odd number of 16 bytes after the one before,
 // so that reads of neighbouring pixels meet in no bank.
@@ -87,11 +93,13 @@ inline FusedMbconvTiling fused_mbconv_tiling(const ConvShape& s, int64_t out, in
   }
   if (best.out_tiles == 0) return best;
   const int64_t pixels = s.n * s.oh * s.ow;
-  double parts = (d(s.n * s.h * s.w * s.c) + d(pixels * (2 * s.oc + out))) * bytes;
+  double parts = d(s.n * s.h * s.w * s.c + pixels * out) * bytes + bytes_between(d(pixels * s.oc) * bytes);
   for (const bool first : {true, false}) {
     const int64_t columns = first ? s.oc : out, deep = first ? depth : s.oc;
     const ProductTiling p = product_tiling(1, pixels, columns, deep, kProductRows, false);
-    parts += d(p.rows * p.columns) * d(deep) / macs * d(std::max(kBlocksAtOnce, p.blocks()));
+    const double tile = d(p.rows * p.columns * deep) / macs + d((p.rows + p.columns) * deep) * bytes * kCachedByte +
+                        (first ? d(p.rows * deep) * kGatheredBytes : 0.0);
+    parts += tile * d(std::max(kBlocksAtOnce, p.blocks()));
   }
   best.pays = least < parts;
   return best;
@@ -102,9 +110,10 @@ inline FusedMbconvTiling fused_mbconv_tiling(const ConvShape& s, int64_t out, in
 constexpr int kMbconvChannels = 32;
 
 struct MbconvTiling {
-  DepthwiseTiling depthwise;  // tiles of an image; kernel 0: there is no such kernel, or it does not fit on chip
+  DepthwiseTiling depthwise;
   InputTile input;
-  int64_t run = 1, groups = 0;  // channel tiles of a block; blocks that share a tile
+  int64_t run = 1;     // channel tiles of a block
+  int64_t groups = 0;  // blocks that share a tile; 0: there is no such kernel, or it does not fit on chip
   int64_t shared_bytes = 0;
   bool pays = false;  // against the two kernels that it replaces
 
@@ -128,7 +137,7 @@ inline int64_t mbconv_shared(const MbconvTiling& t, int64_t channels, int64_t si
 // an instance for it, and what a tile needs must fit. It pays where the expanded tensor's way through memory takes
 // longer than what tiles compute and read again where they overlap, and the loss where there are few blocks.
 inline MbconvTiling mbconv_tiling(const ConvShape& s, int64_t channels, int64_t size) {
-  constexpr int64_t kBusyBlocks = 4 * kBlocksAtOnce;
+  constexpr int64_t kBusyBlocks = 4 * kBlocksAtOnce, kBusyThreads = 512, kBusyShared = 2 * kFusedSharedLimit;
   MbconvTiling best;
   if (!depthwise_is_tuned(s)) return best;
   const double macs = macs_of_a_byte(size), bytes = static_cast<double>(size);
@@ -150,20 +159,23 @@ inline MbconvTiling mbconv_tiling(const ConvShape& s, int64_t channels, int64_t 
       w.shared_bytes = t.shared_bytes;
       t.run = std::min(w.channel_tiles, std::max<int64_t>(1, w.tiles * w.channel_tiles / kBusyBlocks));
       t.groups = ceil_div(w.channel_tiles, t.run);
-      // Rows and columns that the image has not are not computed, but take their place.
-      const double under = d(std::min<int64_t>(t.input.rows, s.h) * std::min<int64_t>(t.input.columns, s.w + 2));
+      const double under = d(std::min<int64_t>(t.input.rows, s.h) * t.input.columns);  // rows beside it are zeros
       const double hidden = d(t.run * kMbconvChannels), again = kCachedByte * d(t.groups - 1) / d(t.groups);
       const double moved = under * d(channels) * (1.0 / d(t.groups) + again) +
                            hidden * (d(w.rows() * w.columns()) + kCachedByte * d(channels));
       const double taps = d(w.rows() * w.columns() * s.kh * s.kw) / 8.0;
-      const double cost = (moved * bytes + hidden * (under * expand + taps)) * d(std::max(kBlocksAtOnce, t.blocks()));
+      // More where few threads, of those that fit beside each other, hide what they wait for.
+      const double waits =
+          0.75 + 128.0 / d(std::min<int64_t>(kBusyThreads, kBusyShared / t.shared_bytes * w.threads()));
+      const double cost =
+          (moved * bytes + hidden * (under * expand + taps)) * waits * d(std::max(kBlocksAtOnce, t.blocks()));
       if (best.groups == 0 || cost < least) best = t, least = cost;
     }
   }
   if (best.groups == 0) return best;
   const int64_t in = s.n * s.h * s.w, outputs = s.n * s.oh * s.ow;
-  const double parts = (d(in * (channels + 2 * s.c)) + d(outputs * s.c)) * bytes + d(in * s.c) * expand +
-                       d(outputs * s.c * s.kh * s.kw) / 8.0;
+  const double parts = d(in * channels + outputs * s.c) * bytes + bytes_between(d(in * s.c) * bytes) +
+                       d(in * s.c) * expand + d(outputs * s.c * s.kh * s.kw) / 8.0;
   best.pays = least < parts;
   return best;
 }
