@@ -100,7 +100,7 @@ def test_blocks_that_go_on_over_their_channels(shuffled):
 @pytest.mark.parametrize("call", [fused(2, 16, (9, 10), 40, 24), block(2, 16, (9, 10), 40, 16, reduced=2)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_parts_where_one_kernel_does_not_pay(host, call, dtype):
-    """As good, and by other launches: the expanded tensor is stored, so that the depthwise sums differ in 16 bits."""
+    """The rule as it is on a device: these are too small, and run as their parts."""
     host.fuse_what_fits(False)
     try:
         check(call.to(dtype))
