@@ -14,7 +14,7 @@
 
 #include "launch.h"
 #include "product_epilogues.cuh"
-#include "product_operands.cuh"
+#include "product_sums.cuh"
 
 namespace effops::cuda {
 
@@ -32,120 +32,6 @@ struct ProductTraits {
   static constexpr int kBlocks = Operand::kOnTheWay == 2 ? (k16Bit ? 2 : 3)
                                  : Rows == kProductRows  ? (k16Bit && Operand::kOnTheWay == 0 ? 3 : 2)
                                                          : (Operand::kOnTheWay == 0 ? 4 : 3);
-};
-
-// Sums of a warp's 16-row by 8-column fragments, over all columns of the tile.
-template <class Tile, bool OnTensorCores = sizeof(typename Tile::T) == 2>
-struct ProductSumsOf {
-  using T = typename Tile::T;
-  static constexpr int kRowFragments = Tile::kRows / 64, kColumnFragments = Tile::kColumns / 8;
-  SumFragment sums[kRowFragments][kColumnFragments] = {};
-
-  __device__ static int first_row() { return threadIdx.x / 32 * (Tile::kRows / 4); }
-
-  template <class Shared>
-  __device__ __forceinline__ void add(Shared& shared, int stage) {
-    const int lane = threadIdx.x % 32;
-    const int row = first_row() + lane % 16, column = lane / 16 * 8 + lane % 8;
-#pragma unroll
-    for (int k = 0; k < Tile::kDepth / 16; ++k) {
-      const int row_byte = stage + swizzled(row, 2 * k + lane / 16);
-      const int column_byte = stage + Tile::kColumnsAt + swizzled(column, 2 * k + lane / 8 % 2);
-      RowFragment rows[Tile::kParts][kRowFragments];
-#pragma unroll
-      for (int part = 0; part < Tile::kParts; ++part) {
-#pragma unroll
-        for (int i = 0; i < kRowFragments; ++i) {
-          load_matrices(rows[part][i], shared, row_byte + part * Tile::kPartBytes + i * 16 * kRowBytes);
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < kColumnFragments; j += 2) {
-        unsigned columns[4];
-        load_matrices(columns, shared, column_byte + j * 8 * kRowBytes);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const ColumnFragment own = {columns[2 * half], columns[2 * half + 1]};
-#pragma unroll
-          for (int part = Tile::kParts - 1; part >= 0; --part) {  // the smaller values first
-#pragma unroll
-            for (int i = 0; i < kRowFragments; ++i) multiply_add<T>(sums[i][j + half], rows[part][i], own);
-          }
-        }
-      }
-    }
-  }
-  template <class Shared>
-  __device__ __forceinline__ void keep(Shared& shared) const {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < kRowFragments; ++i) {
-#pragma unroll
-      for (int j = 0; j < kColumnFragments; ++j) {
-        const int at = (first_row() + i * 16 + lane / 4) * Tile::kOutPitch + j * 8 + lane % 4 * 2;
-        vector_at<float2>(shared, at * 4) = make_float2(sums[i][j][0], sums[i][j][1]);
-        vector_at<float2>(shared, (at + 8 * Tile::kOutPitch) * 4) = make_float2(sums[i][j][2], sums[i][j][3]);
-      }
-    }
-  }
-};
-
-// In float32 a thread has rows 16 apart and columns 8 apart. Products of kChain values of depth are summed before they
-// are added: chains as long as the depth round too much.
-template <class Tile>
-struct ProductSumsOf<Tile, false> {
-  static constexpr int kRowStep = 16, kColumnStep = 8, kChain = 2;  // chunks of four values
-  static constexpr int kOwnRows = Tile::kRows / kRowStep, kOwnColumns = Tile::kColumns / kColumnStep;
-  float sums[kOwnRows][kOwnColumns] = {};
-
-  template <class Shared>
-  __device__ __forceinline__ void add(Shared& shared, int stage) {
-    const int first_row = threadIdx.x / kColumnStep, first_column = threadIdx.x % kColumnStep;
-#pragma unroll
-    for (int k = 0; k < kDepthChunks; k += kChain) {
-      float4 columns[kOwnColumns][kChain];
-#pragma unroll
-      for (int j = 0; j < kOwnColumns; ++j) {
-#pragma unroll
-        for (int i = 0; i < kChain; ++i) {
-          columns[j][i] = vector_at<float4>(
-              shared, stage + Tile::kColumnsAt + swizzled(first_column, k + i) + j * kColumnStep * kRowBytes);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < kOwnRows; ++i) {
-        float4 row[kChain];
-#pragma unroll
-        for (int l = 0; l < kChain; ++l) {
-          row[l] = vector_at<float4>(shared, stage + swizzled(first_row, k + l) + i * kRowStep * kRowBytes);
-        }
-#pragma unroll
-        for (int j = 0; j < kOwnColumns; ++j) {
-          float sum = 0.0f;
-#pragma unroll
-          for (int l = 0; l < kChain; ++l) {
-            sum = fmaf(row[l].x, columns[j][l].x, sum);
-            sum = fmaf(row[l].y, columns[j][l].y, sum);
-            sum = fmaf(row[l].z, columns[j][l].z, sum);
-            sum = fmaf(row[l].w, columns[j][l].w, sum);
-          }
-          sums[i][j] += sum;
-        }
-      }
-    }
-  }
-  template <class Shared>
-  __device__ __forceinline__ void keep(Shared& shared) const {
-#pragma unroll
-    for (int i = 0; i < kOwnRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < kOwnColumns; ++j) {
-        const int at =
-            (threadIdx.x / kColumnStep + i * kRowStep) * Tile::kOutPitch + threadIdx.x % kColumnStep + j * kColumnStep;
-        vector_at<float>(shared, at * 4) = sums[i][j];
-      }
-    }
-  }
 };
 
 // The tile's sums, in shared memory.
@@ -168,7 +54,7 @@ __device__ __forceinline__ void multiply_tile(const ProductArgs& p, const Produc
     wait_for_copies();
     __syncthreads();  // this stage is there, and all have done with the other
     if (next < p.k) issue(next, other);
-    sums.add(shared, stage);
+    sums.add(shared, StageRows{stage, ProductSumsOf<Tile>::own_row()}, stage + Tile::kColumnsAt);
     if (next < p.k) rows.finish(p, next, shared, other);
     stage = other;
   }

@@ -67,20 +67,24 @@ struct StoreOutputs {
     }
   }
 
+  // One row: the sums' values.
+  template <class F>
+  __device__ __forceinline__ void row(F f, const ProductArgs& p, int64_t row, float (&values)[kLanes<T>]) const {
+    const Packed<T> addend =
+        load_chunk<T>(p.residual, row * p.n + column, p.residual ? p.n - column : 0, p.vectors_out);
+#pragma unroll
+    for (int i = 0; i < kLanes<T>; ++i) {
+      values[i] = f.apply(values[i] + bias[i]);
+      if (p.residual) values[i] += to_float(addend.v[i]);
+    }
+    store_outputs<T>(p, row, column, values);
+  }
   template <class Shared>
   __device__ __forceinline__ void tile(const ProductArgs& p, const ProductPlace& at, int64_t, Shared& shared) {
     if (column >= p.n) return;
     with_activation(p.act, [&](auto f) {
-      for_outputs<Tile>(at, shared, [&](float (&values)[kLanes<T>], int row, int) {
-        const Packed<T> addend =
-            load_chunk<T>(p.residual, (at.m0 + row) * p.n + column, p.residual ? p.n - column : 0, p.vectors_out);
-#pragma unroll
-        for (int i = 0; i < kLanes<T>; ++i) {
-          values[i] = f.apply(values[i] + bias[i]);
-          if (p.residual) values[i] += to_float(addend.v[i]);
-        }
-        store_outputs<T>(p, at.m0 + row, column, values);
-      });
+      for_outputs<Tile>(at, shared,
+                        [&](float (&values)[kLanes<T>], int in_tile, int) { row(f, p, at.m0 + in_tile, values); });
     });
   }
   template <class Shared>

@@ -1,9 +1,8 @@
 // The dense convolution on CUDA tensors as a torch op.
 #include "../cuda/product.h"
-#include "tensors_cuda.h"
+#include "ops_cuda.h"
 
 namespace effops::cuda {
-namespace {
 
 Tensor conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, int64_t stride_w, int64_t pad_h,
                 int64_t pad_w, int64_t dilation_h, int64_t dilation_w, int64_t act) {
@@ -30,7 +29,6 @@ Tensor conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, 
   return y;
 }
 
-}  // namespace
 }  // namespace effops::cuda
 
 EFFOPS_CUDA_LIBRARY(m) { m.impl("conv_act", TORCH_BOX(&effops::cuda::conv_act)); }

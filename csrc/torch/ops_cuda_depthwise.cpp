@@ -1,8 +1,6 @@
 // The depthwise convolutions on CUDA tensors as torch ops.
-#include <tuple>
-
 #include "../cuda/depthwise.h"
-#include "tensors_cuda.h"
+#include "ops_cuda.h"
 
 namespace effops::cuda {
 namespace {
@@ -35,6 +33,8 @@ Tensor forward(const Tensor& x, const Tensor& weight, const OptionalTensor& bias
   return y;
 }
 
+}  // namespace
+
 Tensor depthwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, int64_t stride_h, int64_t stride_w,
                           int64_t pad_h, int64_t pad_w, int64_t dilation_h, int64_t dilation_w, int64_t act) {
   const ConvShape s = conv_shape(x, weight, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w);
@@ -49,6 +49,8 @@ std::tuple<Tensor, Tensor> depthwise_conv_act_pool(Tensor x, Tensor weight, Opti
   Tensor y = forward(x, weight, bias, s, act, &pooled);
   return {y, pooled};
 }
+
+namespace {
 
 std::tuple<Tensor, Tensor> depthwise_conv_stats(Tensor x, OptionalTensor affine, Tensor weight, int64_t stride_h,
                                                 int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dilation_h,

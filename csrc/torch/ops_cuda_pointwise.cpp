@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "../cuda/product.h"
-#include "tensors_cuda.h"
+#include "ops_cuda.h"
 
 namespace effops::cuda {
 namespace {
@@ -31,6 +31,8 @@ ProductArgs forward_arguments(const Tensor& x, const Tensor& weight, OptionalTen
   return p;
 }
 
+}  // namespace
+
 Tensor pointwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, OptionalTensor gate, OptionalTensor residual,
                           int64_t act) {
   const OnDeviceOf device(x);
@@ -46,6 +48,8 @@ Tensor pointwise_conv_act(Tensor x, Tensor weight, OptionalTensor bias, Optional
   run_product(p, memory, device.stream);
   return y;
 }
+
+namespace {
 
 std::tuple<Tensor, Tensor> pointwise_conv_stats(Tensor x, OptionalTensor affine, OptionalTensor gate, Tensor weight,
                                                 int64_t act) {

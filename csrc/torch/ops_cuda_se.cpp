@@ -1,9 +1,7 @@
 // Squeeze-excite on CUDA tensors as torch ops.
-#include <tuple>
-
 #include "../cuda/norm.h"
 #include "../cuda/se_gate.h"
-#include "tensors_cuda.h"
+#include "ops_cuda.h"
 
 namespace effops::cuda {
 namespace {
@@ -21,6 +19,8 @@ SeWeights weights_of(int64_t n, int64_t c, const Tensor& reduce_weight, const Op
   return w;
 }
 
+}  // namespace
+
 Tensor se_gate(Tensor pooled, Tensor reduce_weight, OptionalTensor reduce_bias, Tensor expand_weight,
                OptionalTensor expand_bias, int64_t act, int64_t gate) {
   STD_TORCH_CHECK(pooled.dim() == 2, "effops: pooled must have 2 dimensions, got ", pooled.dim());
@@ -36,6 +36,8 @@ Tensor se_gate(Tensor pooled, Tensor reduce_weight, OptionalTensor reduce_bias, 
   run_se_gate(p, device.stream);
   return out;
 }
+
+namespace {
 
 // y = x gate, or where there is no gate the spatial mean of x.
 void pass(const Tensor& x, const Tensor& image, const Tensor* gate, Tensor& out) {

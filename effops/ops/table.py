@@ -44,8 +44,8 @@ def _op(
     )
 
 
-_CPU = {"cpu": ("cpu",)}
-_ALL = {**_CPU, "cuda": ("cuda", "triton")}
+_GPU = {"cuda": ("cuda", "triton")}
+_ALL = {"cpu": ("cpu",), **_GPU}
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -93,7 +93,7 @@ OPS: dict[str, Op] = {
             "Tensor project_weight, Tensor? project_bias, bool residual, int act, int se_act, int gate, "
             "int project_act) -> Tensor",
             "act3(W3 (gate * act(dwconv(act(W1 x + b1), W2) + b2)) + b3) + x: the inverted residual",
-            {**_CPU, "cuda": ("triton",)},
+            _ALL,
             parts=("pointwise_conv_act", "depthwise_conv_act", "depthwise_conv_act_pool", "se_gate"),
         ),
         _op(
@@ -101,7 +101,7 @@ OPS: dict[str, Op] = {
             f"(Tensor x, Tensor expand_weight, Tensor? expand_bias, {_GEOMETRY}, Tensor project_weight, "
             "Tensor? project_bias, bool residual, int act, int project_act) -> Tensor",
             "act2(W2 act(conv(x, W1) + b1) + b2) + x: the inverted residual with one dense convolution",
-            {"cuda": ("triton",)},
+            _GPU,
             parts=("conv_act", "pointwise_conv_act"),
         ),
         # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.

@@ -4,7 +4,7 @@
 #include "cuda/se_gate.h"
 
 #include "check.h"
-#include "cuda/product_heuristics.h"
+#include "cuda/mbconv_heuristics.h"
 
 using effops_test::check;
 
@@ -88,9 +88,96 @@ void check_backward_tiling(const ConvShape& s, int64_t size) {
   check(t.blocks() <= std::max<int64_t>(4 * kBlocksAtOnce, t.channel_tiles), what + ": blocks");
 }
 
+// Whether the input holds what the last output of a tile reads, and whether neighbouring pixels meet in no bank.
+void check_input(const InputTile& t, const ConvShape& s, int rows, int columns, int64_t row_bytes,
+                 const std::string& what) {
+  check((rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h < t.rows, what + ": input rows");
+  check((columns - 1) * s.stride_w + (s.kw - 1) * s.dilation_w < t.columns, what + ": input columns");
+  check(t.pitch >= row_bytes && t.pitch % 32 == 16, what + ": pitch");
+}
+
+void check_fused(const ConvShape& s, int64_t out, int64_t size) {
+  const FusedMbconvTiling t = fused_mbconv_tiling(s, out, size);
+  const std::string what = "fused block of c " + std::to_string(s.c) + ", " + std::to_string(s.oc) + ", " +
+                           std::to_string(out) + ", at " + std::to_string(s.h) + ", k " + std::to_string(s.kh) +
+                           ", size " + std::to_string(size);
+  if (t.out_tiles == 0) return check(!t.pays, what + ": what does not fit does not pay");
+  check(s.c * size % 16 == 0 && t.out_tiles * kProductColumns >= out && t.out_tiles <= 2, what + ": channels");
+  check(t.rows() == 64 || (t.rows() == 128 && size == 2 && t.out_tiles == 1), what + ": an instance");
+  check(t.shared_bytes <= kFusedSharedLimit && t.shared_bytes == fused_mbconv_shared(t, s, size), what + ": shared");
+  check_input(t.input, s, t.tile_rows, t.tile_columns, s.c * size, what);
+  check(t.tile_rows * t.tiles_y >= s.oh && t.tile_rows * (t.tiles_y - 1) < s.oh, what + ": rows");
+  check(t.tile_columns * t.tiles_x >= s.ow && t.tile_columns * (t.tiles_x - 1) < s.ow, what + ": columns");
+  check(t.tiles == s.n * t.tiles_y * t.tiles_x, what + ": tiles");
+}
+
+void check_mbconv(const ConvShape& s, int64_t channels, int64_t size) {
+  const MbconvTiling t = mbconv_tiling(s, channels, size);
+  const DepthwiseTiling& w = t.depthwise;
+  const std::string what = "block of c " + std::to_string(channels) + ", " + std::to_string(s.c) + ", at " +
+                           std::to_string(s.h) + ", k " + std::to_string(s.kh) + ", s " + std::to_string(s.stride_h) +
+                           ", size " + std::to_string(size);
+  if (t.groups == 0) return check(!t.pays, what + ": what does not fit does not pay");
+  check(depthwise_is_tuned(s) && w.kernel == s.kh && w.stride == s.stride_h, what + ": an instance");
+  check(w.threads() >= 64 && w.threads() <= 256 && w.threads() % 32 == 0, what + ": whole warps");
+  check(t.shared_bytes <= kFusedSharedLimit && t.shared_bytes == mbconv_shared(t, channels, size), what + ": shared");
+  // Sums of 16 bytes of channels a thread take the place of the expanded tile.
+  check(mbconv_floats(t) >= w.threads() * 16 / size, what + ": sums");
+  check_input(t.input, s, w.rows(), w.columns(), channels * size, what);
+  check(w.rows() * w.tiles_y >= s.oh && w.rows() * (w.tiles_y - 1) < s.oh, what + ": rows");
+  check(w.columns() * w.tiles_x >= s.ow && w.columns() * (w.tiles_x - 1) < s.ow, what + ": columns");
+  check(t.run * t.groups * kMbconvChannels >= s.c && t.run * (t.groups - 1) * kMbconvChannels < s.c, what + ": groups");
+  check(t.blocks() == s.n * w.tiles_y * w.tiles_x * t.groups, what + ": blocks");
+}
+
+ConvShape dense(int64_t n, int64_t c, int64_t hidden, int64_t size, int64_t kernel, int64_t stride) {
+  ConvShape s = shape(n, c, size, kernel, stride);
+  s.oc = hidden;
+  return s;
+}
+
+void check_blocks() {
+  for (const int64_t size : {2, 4}) {
+    for (const int64_t n : {0, 1, 128}) {
+      for (const int64_t c : {1, 16, 24, 48, 64, 112, 1000}) {
+        for (const int64_t pixels : {1, 7, 15, 56, 300}) {
+          for (const int64_t kernel : {1, 3, 5, 7, 31}) {
+            for (const int64_t stride : {1, 2, 3}) {
+              for (const int64_t out : {1, 48, 96, 200})
+                check_fused(dense(n, c, 4 * c, pixels, kernel, stride), out, size);
+              check_mbconv(shape(n, 6 * c, pixels, kernel, stride), c, size);
+              check_mbconv(shape(n, 6 * c, pixels, kernel, stride, 2), c, size);
+            }
+          }
+        }
+      }
+    }
+  }
+  const auto fused = [](const ConvShape& s, int64_t out, int64_t size) { return fused_mbconv_tiling(s, out, size); };
+  check(fused(dense(128, 48, 192, 96, 3, 1), 48, 2).pays, "the large images of EfficientNetV2 run fused");
+  check(fused(dense(128, 32, 256, 112, 3, 1), 32, 2).rows() == 128, "many pixels take large tiles");
+  check(!fused(dense(1, 64, 256, 7, 3, 1), 96, 2).pays, "a small image of many channels is cut by channels, too");
+  check(fused(dense(1, 13, 29, 9, 3, 1), 13, 2).out_tiles == 0, "pixels of odd channels run as two kernels");
+  check(fused(dense(128, 64, 256, 48, 3, 1), 144, 2).out_tiles == 0, "wide outputs run as two kernels");
+  check(fused(dense(128, 64, 256, 48, 3, 8), 64, 4).out_tiles == 0, "what does not fit on chip runs as two kernels");
+  check(mbconv_tiling(shape(128, 96, 112, 3, 2), 16, 2).pays, "the first block of EfficientNet runs fused");
+  check(!mbconv_tiling(shape(128, 1152, 7, 5, 1), 192, 2).pays, "too much of a small image is computed again");
+  check(mbconv_tiling(shape(128, 672, 14, 5, 2), 112, 4).groups == 0, "wide inputs in float32 do not fit");
+  check(mbconv_tiling(shape(8, 96, 28, 4, 1), 16, 2).groups == 0, "4x4 runs as its parts");
+  check(mbconv_tiling(shape(8, 96, 28, 3, 1, 2), 16, 2).groups == 0, "dilation runs as its parts");
+  // tests/cuda/test_mbconv.py relies on these.
+  check(fused(dense(133, 8, 40, 13, 2, 1), 24, 2).rows() == 128, "tiles of 128 pixels");
+  check(fused(dense(1, 16, 72, 13, 3, 1), 72, 2).out_tiles == 2, "two tiles of outputs");
+  check(fused(dense(1, 16, 72, 13, 3, 1), 72, 4).out_tiles == 2, "two tiles of outputs in float32");
+  check(fused(dense(133, 8, 40, 13, 2, 1), 24, 2).pays, "a batch that pays fused");
+  check(mbconv_tiling(shape(2, 70, 33, 3, 1), 20, 2).depthwise.tiles_of_image() > 1, "several tiles of an image");
+  check(mbconv_tiling(shape(1056, 64, 1, 3, 1), 8, 2).run > 1, "blocks of several channel tiles");
+}
+
 }  // namespace
 
 int main() {
+  check_blocks();
   for (const int64_t images : {0, 1, 256}) {
     for (const int64_t rows : {1, 49, 196, 3136, 12544}) {
       for (const int64_t columns : {1, 16, 24, 40, 112, 320, 1280, 16400}) {

@@ -103,10 +103,15 @@ class Host:
         self.functions = ctypes.CDLL(str(path))
         self.functions.effops_host_violations.restype = ctypes.c_int64
         self.functions.effops_host_order.argtypes = (ctypes.c_int, ctypes.c_int64)
+        self.fuse_what_fits(True)
 
     def set_order(self, order: str, seed: int = 1) -> None:
         """Blocks, warps and lanes of the launches that follow run in this order."""
         self.functions.effops_host_order(ORDERS.index(order), seed)
+
+    def fuse_what_fits(self, on: bool) -> None:
+        """Blocks run as one kernel wherever that is possible, or only where it pays: samples are small."""
+        self.functions.effops_host_fuse_what_fits(int(on))
 
     def violations(self) -> int:
         """Outputs since the last call whose neighbours in memory were written."""

@@ -1,45 +1,42 @@
-"""Whole blocks of the networks, large enough that the kernels which hold the expanded tensor back are chosen."""
-
-from __future__ import annotations
+"""Blocks so large that they run as one kernel (csrc/cuda/mbconv_heuristics.h, effops/ops/triton/mbconv.py): the samples run as parts."""
 
 import pytest
 import torch
 
-from effops import ops
-from effops.testing import KernelSample, Sample
+from effops.testing import assert_as_good_as_eager
 
-from .test_kernels import DTYPES, check, on
+from ..ops.blocks import block, fused
+from .test_kernels import DTYPES, check, on, run
 
-
-def _folded(out: int, c: int, kernel: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.randn(out, c, kernel, kernel) / (kernel * c**0.5), torch.randn(out)
-
-
-def mbconv(n: int, c: int, hidden: int, out: int, size: int, reduced: int, **kwargs) -> Sample:
-    folded = (_folded(hidden, c, 1), _folded(hidden, 1, 3), _folded(out, hidden, 1))
-    if reduced:
-        reduce, excite = torch.randn(reduced, hidden) / hidden**0.5, torch.randn(hidden, reduced)
-        kwargs["squeeze_excite"] = ops.SqueezeExcite(reduce, torch.randn(reduced), excite, torch.randn(hidden))
-    return Sample("mbconv", f"{n}x{c}x{size}-se{reduced}", (torch.randn(n, c, size, size), *folded), kwargs)
-
-
-def fused_mbconv(n: int, c: int, hidden: int, out: int, size: int, **kwargs) -> Sample:
-    folded = (_folded(hidden, c, 3), _folded(out, hidden, 1))
-    return Sample("fused_mbconv", f"{n}x{c}x{size}", (torch.randn(n, c, size, size), *folded), kwargs)
-
-
-SAMPLES = [
-    lambda: mbconv(16, 16, 96, 24, 112, 4, stride=2, padding="same", act="silu"),
-    lambda: mbconv(56, 32, 192, 64, 56, 0, stride=2, padding=1, act="relu6"),
-    lambda: mbconv(24, 16, 64, 24, 112, 0, stride=2, padding=1, act="relu"),
-    lambda: fused_mbconv(2, 24, 96, 48, 192, stride=2, padding="same", act="silu"),
-    lambda: fused_mbconv(16, 64, 256, 64, 48, padding=1, act="silu", residual=True),
-    lambda: fused_mbconv(24, 96, 384, 96, 28, padding=1, act="relu", residual=True),
-]
+LARGE = {
+    "EfficientNetV2": lambda: fused(16, 24, (96, 96), 96, 48, stride=2),
+    "EfficientNetV2, residual": lambda: fused(16, 48, (48, 48), 192, 48),
+    "EfficientNetV2-L": lambda: fused(16, 96, (56, 56), 384, 96),
+    "EdgeTPU": lambda: fused(16, 32, (56, 56), 256, 32, act=1),
+    "EfficientNet, stride 2": lambda: block(16, 16, (112, 112), 96, 24, stride=2, reduced=4),
+    "EfficientNet, residual": lambda: block(64, 24, (56, 56), 144, 24, reduced=6),
+    "5x5": lambda: block(64, 24, (56, 56), 144, 40, 5, reduced=6),
+    "MobileNetV2, stride 2": lambda: block(56, 32, (56, 56), 192, 64, stride=2, act=2),
+    "MobileNetV2": lambda: block(64, 24, (57, 55), 140, 24, act=2),
+}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("make", SAMPLES)
-def test_parity(backend, device, make, dtype):
-    torch.manual_seed(0)
-    check(backend, on(device, KernelSample.of(make()).to(dtype)))
+@pytest.mark.parametrize("name", LARGE)
+def test_parity(backend, device, name, dtype):
+    check(backend, on(device, LARGE[name]().to(dtype)))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_bitwise_repeatable(backend, device, name):
+    call = on(device, LARGE[name]().to(torch.bfloat16))
+    first = run(backend, call)[0]
+    assert all(torch.equal(run(backend, call)[0], first) for _ in range(3))
+
+
+@pytest.mark.parametrize("name", ["EfficientNetV2, residual", "EfficientNet, residual"])
+def test_as_good_as_the_reference_in_any_layout(backend, device, name):
+    call = on(device, LARGE[name]().to(torch.bfloat16))
+    other = call.map(lambda key, t: t.transpose(-1, -2).contiguous().transpose(-1, -2) if key == "x" else t)
+    exact = call.to(torch.float64).reference()[0]
+    assert_as_good_as_eager(run(backend, other)[0], call.reference()[0], exact)

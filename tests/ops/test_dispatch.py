@@ -44,11 +44,9 @@ def chosen(dtype: torch.dtype = torch.bfloat16) -> str:
     return effops.explain("depthwise_conv_act", *depthwise(dtype), padding=1).backend
 
 
-def test_every_row_names_a_gpu_backend_or_is_made_of_rows_that_do():
+def test_every_row_has_kernels_in_both_gpu_backends():
     for op in OPS.values():
-        rows = [op] if op.backends.get("cuda") else [OPS[name] for name in op.parts]
-        assert rows and all("triton" in row.backends["cuda"] for row in rows), op.name
-        assert set(backends._served_by(op, "cuda")) <= {"cuda", "triton"}
+        assert op.backends["cuda"] == ("cuda", "triton") == backends._served_by(op, "cuda"), op.name
 
 
 def test_the_first_of_the_row_that_is_here(having):

@@ -15,6 +15,7 @@ constexpr int64_t kGuard = 256;
 constexpr unsigned char kGuardByte = 0xa5, kSentinel = 0xff;  // NaN in every floating type
 
 std::atomic<int64_t> violations{0};
+std::atomic<bool> fuse_what_fits{false};
 
 }  // namespace
 
@@ -40,6 +41,8 @@ void give_back_guarded(void* data) {
   std::free(at - 2 * kGuard);
 }
 
+bool fuses_what_fits() { return fuse_what_fits; }
+
 }  // namespace effops::host
 
 // For the tests, by ctypes.
@@ -49,5 +52,9 @@ __attribute__((visibility("default"))) int64_t effops_host_violations() { return
 
 __attribute__((visibility("default"))) void effops_host_order(int order, int64_t seed) {
   effops::host::set_order(static_cast<effops::host::Order>(order), static_cast<uint64_t>(seed));
+}
+
+__attribute__((visibility("default"))) void effops_host_fuse_what_fits(int on) {
+  effops::host::fuse_what_fits = on != 0;
 }
 }
