@@ -1,4 +1,4 @@
-"""Blocks so large that they run as one kernel (csrc/cuda/mbconv_heuristics.h, effops/ops/triton/mbconv.py): the samples run as parts."""
+"""Blocks so large that they run as one kernel: the op table's samples run as their parts."""
 
 import pytest
 import torch
