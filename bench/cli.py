@@ -150,7 +150,8 @@ def ops(
     devices.use(device)
     chosen_dtype = options.dtype(dtype)
     wanted = suite.known_ops(options.names(ops))
-    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
+    known = {name: peer for name, peer in registry(EvalPeer).items() if peer.single_ops}
+    selection = select(known, options.names(peers), compile=compile, quick=quick)
     plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
     _set_threads(threads)
     batches = options.batches(batch, quick=quick)

@@ -34,7 +34,13 @@ class Peer(ABC):
 
 
 class EvalPeer(Peer):
-    """A way to run a network or an op in eval."""
+    """A way to run a network or an op in eval.
+
+    Attributes:
+        single_ops: it is compared on single ops too; preparing whole networks alone is worth its time otherwise.
+    """
+
+    single_ops: ClassVar[bool] = True
 
     @abstractmethod
     def prepare(self, case: Case) -> Provider:

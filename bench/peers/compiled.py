@@ -37,6 +37,23 @@ class Compiled(EvalPeer, TrainingPeer):
 
 
 @register
+class Frozen(EvalPeer):
+    name = "freezing"
+    summary = "torch.compile with its weights frozen (Inductor's freezing), static shapes, channels_last; CPUs only"
+    place = 5
+    compiles = True
+    single_ops = False
+
+    def missing(self) -> str | None:
+        return None if device.current().type == "cpu" else "it packs weights for CPU kernels"
+
+    def prepare(self, case: Case) -> Provider:
+        torch.compiler.reset()
+        module = copy.deepcopy(case.module).to(memory_format=torch.channels_last)
+        return Provider(torch.compile(module, dynamic=False, options={"freezing": True}), case.channels_last_inputs)
+
+
+@register
 class MaxAutotuned(Compiled):
     name = "max_autotune"
     summary = "torch.compile, mode max-autotune, static shapes, channels_last; GPUs only"
