@@ -149,7 +149,9 @@ class Network(UnitModule):
 
     def _conv_bn_act(self, conv_name: str, bn_name: str | None, x: Tensor, act: str) -> Tensor:
         modules = self._modules
-        return self._run([Unit(conv_name, modules[conv_name], bn_name and modules[bn_name], act)], x)
+        return self._run(
+            lambda: [Unit(conv_name, modules[conv_name], bn_name and modules[bn_name], act)], x, key=conv_name
+        )
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_chans:

@@ -55,11 +55,13 @@ class DepthwiseSeparable(UnitModule):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        units = [
+        return self._run(self._units, x, residual=self.has_residual, drop_path=self.drop_path)
+
+    def _units(self) -> list[Unit]:
+        return [
             Unit("conv_dw", self.conv_dw, self.bn1, self.act),
             Unit("conv_pw", self.conv_pw, self.bn2, "identity", gate_of(self.se)),
         ]
-        return self._run(units, x, residual=self.has_residual, drop_path=self.drop_path)
 
 
 class MBConv(UnitModule):
@@ -113,12 +115,14 @@ class MBConv(UnitModule):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        units = [
+        return self._run(self._units, x, residual=self.has_residual, drop_path=self.drop_path)
+
+    def _units(self) -> list[Unit]:
+        return [
             Unit("conv_pw", self.conv_pw, self.bn1, self.act),
             Unit("conv_dw", self.conv_dw, self.bn2, self.act),
             Unit("conv_pwl", self.conv_pwl, self.bn3, "identity", gate_of(self.se)),
         ]
-        return self._run(units, x, residual=self.has_residual, drop_path=self.drop_path)
 
 
 def _squeeze_excite(channels: int, reduced: int, act: str, gate: str) -> SqueezeExcite | nn.Identity:

@@ -39,7 +39,7 @@ class ConvBNAct(UnitModule):
         self.bn1 = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._run([Unit("conv", self.conv, self.bn1, self.act)], x)
+        return self._run(lambda: [Unit("conv", self.conv, self.bn1, self.act)], x)
 
 
 class DepthwiseConvBNAct(UnitModule):
@@ -79,7 +79,7 @@ class DepthwiseConvBNAct(UnitModule):
         self.bn = nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._run([Unit("conv", self.conv, self.bn, self.act)], x)
+        return self._run(lambda: [Unit("conv", self.conv, self.bn, self.act)], x)
 
 
 class PointwiseConvBNAct(UnitModule):
@@ -107,4 +107,4 @@ class PointwiseConvBNAct(UnitModule):
         self.bn = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._run([Unit("conv", self.conv, self.bn, self.act)], x)
+        return self._run(lambda: [Unit("conv", self.conv, self.bn, self.act)], x)

@@ -15,8 +15,12 @@ from effops.ops import folding
 from effops.ops.functional import kernel_layout
 
 from .plain import CONVS, NORMS, is_plain
+from .prepared import Prepared, may_prepare
 
 Folded = tuple[Tensor, Tensor | None]
+
+# Shapes of input that calls stay prepared for.
+_SHAPES = 4
 
 # Stands for a bias or an affine part that a module does not have.
 _ABSENT = torch.empty(0)
@@ -52,12 +56,16 @@ class _Entry:
 
 
 class FoldCache:
-    """Folded weights of one module's convolutions, by the convolution's name. A copy or a pickle is empty."""
+    """Folded weights of one module's convolutions, by the convolution's name, and the calls prepared with them.
 
-    __slots__ = ("_entries",)
+    A copy or a pickle is empty.
+    """
+
+    __slots__ = ("_entries", "_prepared")
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._prepared: dict[str, list[Prepared]] = {}
 
     def __deepcopy__(self, memo: dict) -> FoldCache:
         return FoldCache()
@@ -67,6 +75,25 @@ class FoldCache:
 
     def clear(self) -> None:
         self._entries.clear()
+        self._prepared.clear()
+
+    def run_prepared(self, key: str, x: Tensor) -> Tensor | None:
+        """The result of the call that was prepared for such an input under this key, if it still stands."""
+        known = self._prepared.get(key)
+        if known is None or not may_prepare(x):
+            return None
+        for prepared in known:
+            if prepared.fits(x):
+                if prepared.holds():
+                    return prepared.run(x)
+                # What has changed once changes for every shape.
+                self._prepared.pop(key, None)
+                return None
+        return None
+
+    def keep(self, key: str, prepared: Prepared) -> None:
+        """Keep a call for inputs of its shape; the oldest of several goes."""
+        self._prepared[key] = [prepared, *self._prepared.get(key, ())][:_SHAPES]
 
     def get(self, name: str, conv: nn.Module, bn: nn.Module | None, scale: Tensor | None = None) -> Folded | None:
         """Folded weights that are up to date, or None where this pair cannot be folded.
@@ -79,7 +106,7 @@ class FoldCache:
         """
         if not _can_fold(conv, bn):
             return None
-        tensors = _tensors(conv, bn, scale)
+        tensors = tensors_of(conv, bn, scale)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and _any_requires_grad(tensors)):
             return fold_batch_norm(conv, bn, scale)
         stamp = _stamp(*tensors, 0.0 if bn is None else bn.eps)
@@ -102,7 +129,7 @@ def _can_fold(conv: nn.Module, bn: nn.Module | None) -> bool:
     return bn is None or (is_plain(bn, NORMS) and not bn.training and bn._buffers["running_mean"] is not None)
 
 
-def _tensors(conv: nn.Module, bn: nn.Module | None, scale: Tensor | None) -> tuple[Tensor, ...]:
+def tensors_of(conv: nn.Module, bn: nn.Module | None, scale: Tensor | None) -> tuple[Tensor, ...]:
     """What the folded weights depend on. Read from dictionaries: attribute access is ten times slower."""
     parameters = conv._parameters
     weight, bias = parameters["weight"], parameters["bias"]

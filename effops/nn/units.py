@@ -12,6 +12,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from effops.ops import backends
+from effops.ops.backends import Call
 from effops.ops.blocks import fused_mbconv, mbconv
 from effops.ops.chain import DENSE, DEPTHWISE, POINTWISE
 from effops.ops.functional import conv_act, depthwise_conv_act, pointwise_conv_act, se_gate
@@ -21,8 +23,9 @@ from effops.ops.training import BatchNorm, Layer, SqueezeExcite, conv_bn_chain
 from .activation import activate
 from .conv import op_padding
 from .drop_path import DropPath
-from .folding import FoldCache, Folded, FoldingModule
+from .folding import FoldCache, Folded, FoldingModule, tensors_of
 from .plain import CONVS, NORMS, is_plain
+from .prepared import Prepared, State, may_prepare, prepare
 from .sync_batch_norm import batch_norm_of
 
 
@@ -112,9 +115,36 @@ class UnitModule(FoldingModule):
     """Base of modules that are units one after the other."""
 
     def _run(
-        self, units: Sequence[Unit], x: Tensor, *, residual: bool = False, drop_path: nn.Module | None = None
+        self,
+        units: Callable[[], Sequence[Unit]],
+        x: Tensor,
+        *,
+        residual: bool = False,
+        drop_path: nn.Module | None = None,
+        key: str = "",
     ) -> Tensor:
-        """The units, and x added with ``residual``; drop_path works on what is added to x."""
+        """The units, and x added with ``residual``; drop_path works on what is added to x.
+
+        Args:
+            units: makes them; not called where an eval call like this one has been prepared.
+            key: tells several sequences of one module apart.
+        """
+        if self.training:
+            return self._run_units(units(), x, residual, drop_path)
+        y = self._folds.run_prepared(key, x)
+        if y is not None:
+            return y
+        made = units()
+        if not may_prepare(x):
+            return self._run_units(made, x, residual, drop_path)
+        with backends.recording() as calls:
+            y = self._run_units(made, x, residual, drop_path)
+        prepared = _prepared(self, made, calls, x, y)
+        if prepared is not None:
+            self._folds.keep(key, prepared)
+        return y
+
+    def _run_units(self, units: Sequence[Unit], x: Tensor, residual: bool, drop_path: nn.Module | None) -> Tensor:
         folds = None if self.training else self._folds
         if drop_path is None or not residual:
             y = run_units(units, x, folds, residual=residual, memory=self.memory)
@@ -128,6 +158,25 @@ class UnitModule(FoldingModule):
             if residual:
                 y = (y if drop_path is None else drop_path(y)) + x
         return y
+
+
+def _prepared(root: nn.Module, units: Sequence[Unit], calls: Sequence[Call], x: Tensor, y: Tensor) -> Prepared | None:
+    """An eval call as it has just been run, for the next one; None where more than kernels was needed."""
+    entries = [root._folds.get(unit.key, unit.conv, unit.bn, unit.scale) for unit in units] if calls else [None]
+    if None in entries:
+        return None
+    modules, tensors, constants = [], [], [t for folded in entries for t in folded if t is not None]
+    for unit in units:
+        modules += [unit.conv] if unit.bn is None else [unit.conv, unit.bn]
+        tensors += tensors_of(unit.conv, unit.bn, unit.scale)
+        if unit.se is not None:
+            modules += unit.se.modules()
+            constants += unit.se.parameters()
+    try:
+        state = State(root, modules, tensors + [t for t in constants if isinstance(t, nn.Parameter)])
+    except RuntimeError:
+        return None
+    return prepare(x, y, calls, constants, state)
 
 
 def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:

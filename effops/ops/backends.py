@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Backend:
         refuses: why it cannot run this call, or None.
         run: runs the call.
         run_chain: runs a chain in training; returns its outputs and the statistics of its units.
+        namespace: of torch.ops, where its kernels are; None for the reference.
     """
 
     name: str
@@ -43,6 +45,26 @@ class Backend:
     refuses: Callable[[Op, tuple], str | None]
     run: Callable[[Op, tuple], Outputs]
     run_chain: Callable[[Chain, tuple], ChainOutputs]
+    namespace: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that was run."""
+
+    backend: Backend
+    op: Op
+    args: tuple
+    outputs: Outputs
+
+
+class _Record(threading.local):
+    """The calls of this thread while somebody wants them."""
+
+    calls: list[Call] | None = None
+
+
+_record = _Record()
 
 
 def _needs_grad(args: tuple) -> bool:
@@ -85,6 +107,7 @@ def _kernels(
         partial(_refuses, title, dtypes),
         partial(_run_kernel, namespace),
         partial(_run_kernel_chain, namespace),
+        namespace,
     )
 
 
@@ -189,7 +212,7 @@ def run_whole(op: Op, args: tuple) -> Outputs | None:
     if _interceptor is not None:
         return _interceptor((op,), args)
     chosen = _whole(op, args)
-    return None if chosen is None else _without_autocast(chosen.run, op, args)
+    return None if chosen is None else _run_on(chosen, op, args)
 
 
 def running_rows(op: Op, args: tuple) -> tuple[Op, ...]:
@@ -201,7 +224,34 @@ def run(op: Op, args: tuple) -> Outputs:
     """Run an op on checked schema arguments."""
     if _interceptor is not None:
         return _interceptor((op,), args)
-    return _without_autocast(choose((op,), args).run, op, args)
+    return _run_on(choose((op,), args), op, args)
+
+
+def _run_on(chosen: Backend, op: Op, args: tuple) -> Outputs:
+    outputs = _without_autocast(chosen.run, op, args)
+    if not torch.compiler.is_compiling() and _record.calls is not None:
+        _record.calls.append(Call(chosen, op, args, outputs))
+    return outputs
+
+
+@contextmanager
+def recording() -> Iterator[list[Call]]:
+    """Collect the calls of this thread."""
+    before, _record.calls = _record.calls, []
+    try:
+        yield _record.calls
+    finally:
+        _record.calls = before
+
+
+def forced() -> str | None:
+    """The backend that was asked for, by name."""
+    return _forced
+
+
+def intercepted() -> bool:
+    """Whether calls are handed to somebody instead of being run."""
+    return _interceptor is not None
 
 
 def run_chain(chain: Chain, args: tuple) -> ChainOutputs:

@@ -1,0 +1,138 @@
+"""A block in eval with everything but its input decided: the calls of kernels, and all that they were decided from.
+
+Looking at every module, folding, checking shapes and choosing a backend takes Python longer than the kernels of a small
+map take. What came out of it stands until one of the things that it came from has changed; whether one has is a few
+comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter, is_
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effops.ops import backends
+from effops.ops.backends import Call
+
+_versions = attrgetter("_version")
+_pointers = Tensor.data_ptr
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# What an eval call reads of blocks, convolutions and batch norms beside their tensors.
+_SETTINGS = ("act", "gate", "has_residual", "stride", "padding", "dilation", "eps", "forward")
+
+
+class State:
+    """A snapshot: which modules there are, their tensors, settings and hooks."""
+
+    __slots__ = ("_hooks", "_keys", "_modules", "_objects", "_owners", "_pointers", "_tensors", "_types", "_versions")
+
+    def __init__(self, root: nn.Module, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> None:
+        """Of ``modules``, which lie in ``root``, and of the tensors that a call reads.
+
+        Raises:
+            RuntimeError: a tensor has no version or no address: it was made in inference mode, or is not real.
+        """
+        places: list[tuple[dict, str, object]] = []
+        for name, child in root._modules.items():
+            if any(child is module for module in modules):
+                places.append((root._modules, name, child))
+        for module in modules:
+            for held in (module._modules, module._parameters, module._buffers):
+                places += ((held, name, value) for name, value in held.items())
+            places.append((module.__dict__, "training", False))
+        for module in (root, *modules):
+            own = module.__dict__
+            places += ((own, name, own.get(name)) for name in _SETTINGS)
+        self._owners, self._keys, self._objects = zip(*places, strict=True)
+        self._modules, self._types = modules, list(map(type, modules))
+        self._hooks = [getattr(module, name) for module in modules for name in _HOOKS]
+        self._tensors = tensors
+        self._versions = list(map(_versions, tensors))
+        self._pointers = list(map(_pointers, tensors))
+
+    def holds(self) -> bool:
+        """Whether everything is as it was."""
+        return (
+            all(map(is_, map(dict.get, self._owners, self._keys), self._objects))
+            and list(map(type, self._modules)) == self._types
+            and not any(self._hooks)
+            and list(map(_versions, self._tensors)) == self._versions
+            and list(map(_pointers, self._tensors)) == self._pointers
+        )
+
+
+class Prepared:
+    """The kernel calls of one block for inputs of one shape."""
+
+    __slots__ = ("_device", "_dtype", "_forced", "_result", "_shape", "_state", "_steps", "_stride")
+
+    def __init__(self, x: Tensor, steps: list, result: int, state: State) -> None:
+        self._shape, self._stride, self._dtype, self._device = x.shape, x.stride(), x.dtype, x.device
+        self._steps, self._result, self._state = steps, result, state
+        self._forced = backends.forced()
+
+    def fits(self, x: Tensor) -> bool:
+        """Whether it was prepared for such an input."""
+        return (
+            x.shape == self._shape
+            and x.stride() == self._stride
+            and x.dtype is self._dtype
+            and x.device == self._device
+        )
+
+    def holds(self) -> bool:
+        return backends.forced() is self._forced and self._state.holds()
+
+    def run(self, x: Tensor) -> Tensor:
+        values = [x]
+        for function, given, places in self._steps:
+            arguments = list(given)
+            for position, index in places:
+                arguments[position] = values[index]
+            outputs = function(*arguments)
+            values += outputs if isinstance(outputs, tuple) else (outputs,)
+        return values[self._result]
+
+
+def may_prepare(x: object) -> bool:
+    """Whether calls on such an input may be prepared: nothing that watches, records or changes them is at work."""
+    return (
+        type(x) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled(x.device.type)
+        and not backends.intercepted()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def prepare(x: Tensor, y: Tensor, calls: Sequence[Call], constants: Iterable[Tensor], state: State) -> Prepared | None:
+    """What gave ``y`` from ``x``, to be run again; None where something else than these calls was needed.
+
+    Args:
+        calls: the kernel calls, in order.
+        constants: tensors that do not depend on x.
+    """
+    fixed = {tensor.untyped_storage().data_ptr() for tensor in constants}
+    index_of = {id(x): 0}
+    steps: list[tuple[Callable, tuple[Any, ...], tuple[tuple[int, int], ...]]] = []
+    for call in calls:
+        if call.backend.namespace is None:
+            return None
+        places = []
+        for position, argument in enumerate(call.args):
+            if not isinstance(argument, Tensor):
+                continue
+            if id(argument) in index_of:
+                places.append((position, index_of[id(argument)]))
+            elif argument.untyped_storage().data_ptr() not in fixed:
+                return None
+        moving = {position for position, _ in places}
+        given = tuple(None if position in moving else argument for position, argument in enumerate(call.args))
+        steps.append((call.op.overload_in(call.backend.namespace), given, tuple(places)))
+        for output in call.outputs if isinstance(call.outputs, tuple) else (call.outputs,):
+            index_of[id(output)] = len(index_of)
+    return Prepared(x, steps, index_of[id(y)], state) if id(y) in index_of else None
