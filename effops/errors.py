@@ -17,3 +17,7 @@ class BackendError(EffopsError, RuntimeError):
 
 class CheckpointError(EffopsError, ValueError):
     """A checkpoint cannot be read, or does not belong to the model it was to be loaded into."""
+
+
+class FuseError(EffopsError, RuntimeError):
+    """A model could not be fused as asked for; it is as it was before."""

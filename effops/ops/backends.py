@@ -35,6 +35,7 @@ class Backend:
         refuses: why it cannot run this call, or None.
         run: runs the call.
         run_chain: runs a chain in training; returns its outputs and the statistics of its units.
+        dtypes: that its kernels compute in; empty means all.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Backend:
     refuses: Callable[[Op, tuple], str | None]
     run: Callable[[Op, tuple], Outputs]
     run_chain: Callable[[Chain, tuple], ChainOutputs]
+    dtypes: tuple[torch.dtype, ...] = ()
 
 
 def _needs_grad(args: tuple) -> bool:
@@ -85,6 +87,7 @@ def _kernels(
         partial(_refuses, title, dtypes),
         partial(_run_kernel, namespace),
         partial(_run_kernel_chain, namespace),
+        dtypes,
     )
 
 
@@ -139,6 +142,19 @@ def backend(name: str) -> Iterator[None]:
         yield
     finally:
         _forced = before
+
+
+def serves(x: Tensor) -> bool:
+    """Whether kernels, or the backend that was asked for, run calls on such a tensor; else only the reference would."""
+    if _forced is not None:
+        return True
+    device, dtype = x.device.type, x.dtype
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    return any(
+        device in backend.device_types and backend.missing is None and dtype in backend.dtypes
+        for backend in BACKENDS.values()
+    )
 
 
 def why_not(backend: Backend, op: Op, args: tuple) -> str | None:
