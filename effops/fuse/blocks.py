@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from effops.ops.backends import backend
 
 from . import trial
 from .chains import candidates, draft
-from .leaves import Reader, Unreadable
+from .leaves import Reader, Unreadable, own_settings
 from .program import ChainProgram, Part, settings
 from .run import run
 
@@ -51,8 +52,43 @@ def find(module: nn.Module, reader: Reader) -> Found:
     argument, rate_argument = _arguments(module)
     drafts = draft(reader.leaves(module))
     drafts.around.append(Part((), type(module), settings(module)))
-    possible = candidates(drafts, rate_argument, argument)
-    return _Trial(module, drafts.units[0].module.in_channels, rate_argument).first(possible)
+    possible = list(candidates(drafts, rate_argument, argument))
+    # Blocks that differ in nothing but numbers of channels need one trial run, made with the first.
+    kept = reader.blocks.setdefault(_signature(module, possible), {})
+    if "error" in kept:
+        raise Unreadable(kept["error"])
+    if "place" not in kept:
+        try:
+            kept["place"], kept["eval only"] = _Trial(module, rate_argument).first(possible)
+        except Unreadable as error:
+            kept["error"] = str(error)
+            raise
+    return Found(possible[kept["place"]], kept["eval only"])
+
+
+def _signature(module: nn.Module, possible: list[ChainProgram]) -> tuple:
+    """All that may decide what a forward computes, but for numbers of channels and values of tensors."""
+    own = frozenset(nn.Module().__dict__)
+    parts = []
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d):
+            geometry = part.kernel_size, part.stride, str(part.padding), part.dilation, part.padding_mode
+            kept = (*geometry, kind(part, vouched=True), part.bias is None, own_settings(part))
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm):
+            kept = (part.affine, part.track_running_stats, own_settings(part))
+        else:
+            kept = tuple((key, _value(value)) for key, value in part.__dict__.items() if key not in own)
+        parts.append((name, type(part), kept))
+    return tuple(parts), tuple(program.residual for program in possible), len(possible)
+
+
+def _value(value: Any) -> Any:
+    """A value to compare by; an object that nothing is known of is equal to itself alone."""
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return type(value), value
+    if type(value) in (list, tuple) or hasattr(value, "_fields"):
+        return type(value), tuple(_value(one) for one in value)
+    return "object", id(value)
 
 
 def _arguments(module: nn.Module) -> tuple[str, str | None]:
@@ -69,12 +105,12 @@ def _arguments(module: nn.Module) -> tuple[str, str | None]:
 class _Trial:
     """Runs of a copy of a module beside the programs that it may be."""
 
-    def __init__(self, module: nn.Module, channels: int, rate_argument: str | None) -> None:
+    def __init__(self, module: nn.Module, rate_argument: str | None) -> None:
         try:
             self.twin = trial.trial_copy(module)
         except Exception as error:
             raise Unreadable(f"no copy of it can be made for a trial run: {error}") from error
-        # The copy's batch norms that are frozen stay so: every mode is set by train() alone.
+        channels = next(m.in_channels for m in self.twin.modules() if isinstance(m, nn.Conv2d))
         reach = max(
             d * (k - 1) + 1
             for m in self.twin.modules()
@@ -85,39 +121,45 @@ class _Trial:
         # Odd and even in both directions: padding may depend on it.
         self.inputs = [
             torch.randn(3, channels, reach + h, reach + w, dtype=torch.float64, generator=generator)
-            for h, w in ((5, 8), (4, 3), (7, 7), (8, 8))
+            for h, w in ((1, 2), (2, 1), (reach % 2 + 2, reach % 2 + 2))
         ]
         self.extra = {rate_argument: _RATE} if rate_argument else {}
         self.start = {key: value.clone() for key, value in self.twin.state_dict().items()}
 
-    def first(self, possible: object) -> Found:
-        """The first program that agrees in eval and, as far as fused ops run it, in training."""
+    def first(self, possible: list[ChainProgram]) -> tuple[int, str | None]:
+        """Place of the first program that agrees in eval and, if fused ops run it there, in training; or why they do not.
+
+        Raises:
+            Unreadable: none agrees.
+        """
         try:
             expected = [self._outcome(self._module, x, training=False) for x in self.inputs]
         except Exception as error:
             raise Unreadable(f"its trial run failed: {type(error).__name__}: {error}") from error
         closest: Exception | None = None
-        for program in possible:
+        for place, program in enumerate(possible):
             try:
                 self._agree(program, self.inputs, expected, training=False)
             except trial.Differs as error:
                 closest = closest or error
                 continue
-            return self._in_training(program)
+            return place, self._in_training(program)
         raise Unreadable(f"its forward is not its parts in a known order: {closest or 'none fits'}")
 
-    def _in_training(self, program: ChainProgram) -> Found:
+    def _in_training(self, program: ChainProgram) -> str | None:
+        # Of even size: what pads by a module of its own is fused there. Padding has been looked at in eval.
+        inputs = self.inputs[-1:]
         try:
-            expected = [self._outcome(self._module, x, training=True) for x in self.inputs]
+            expected = [self._outcome(self._module, x, training=True) for x in inputs]
         except Exception as error:
             raise Unreadable(f"its trial run in training failed: {type(error).__name__}: {error}") from error
         try:
-            self._agree(program, self.inputs, expected, training=True)
+            self._agree(program, inputs, expected, training=True)
         except _CannotRun as error:
-            return Found(program, str(error))
+            return str(error)
         except trial.Differs as error:
             raise Unreadable(f"it agrees with its parts in eval, not in training: {error}") from error
-        return Found(program)
+        return None
 
     def _agree(self, program: ChainProgram, inputs: list[Tensor], expected: list[dict], *, training: bool) -> None:
         ran = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,6 +69,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._trials: dict[tuple, object] = {}
+        # What trial runs of whole blocks gave, by their signature (effops.fuse.blocks).
+        self.blocks: dict[tuple, dict[str, Any]] = {}
 
     def leaves(self, module: nn.Module, path: Path = ()) -> list[tuple[Leaf, nn.Module]]:
         """Everything inside a module in the order of registration, each with its module.
@@ -120,7 +122,7 @@ class Reader:
     def _conv(self, conv: nn.Conv2d, path: Path) -> list[tuple[Leaf, nn.Module]]:
         if type(conv) is nn.Conv2d or type(conv) is Conv2dSame:
             return [(Conv(Part(path, type(conv)), same=type(conv) is Conv2dSame), conv)]
-        part = Part(path, type(conv), _own_settings(conv))
+        part = Part(path, type(conv), own_settings(conv))
         children = list(conv._modules.items())
         if len(children) > 1 or (children and type(children[0][1]) not in (nn.ZeroPad2d, nn.Identity)):
             raise Unreadable(f"{_text(conv, path)} holds more than a convolution")
@@ -154,7 +156,7 @@ class Reader:
                     raise Unreadable(f"{_text(child, (*path, name))} stands inside a batch norm")
                 found.append((leaf, module))
         part = Part(path, type(norm), () if not constant else settings(norm))
-        key = ("norm", type(norm), constant, act, norm._parameters.keys() >= {"weight"}, _own_settings(norm))
+        key = ("norm", type(norm), constant, act, norm._parameters.keys() >= {"weight"}, own_settings(norm))
         right = act in ACTIVATIONS and self._once(key, lambda: trial.is_batch_norm(norm, act, constant=constant))
         if not right:
             raise Unreadable(f"{_text(norm, path)} does not compute torch's batch norm")
@@ -275,7 +277,7 @@ def _kind_of(module: nn.Module) -> str | None:
         return known
     if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
         return "drop"
-    name = trial.function_name(copy.deepcopy(module))
+    name = trial.function_name(module)
     if name is None and trial.is_identity_in_eval(module):
         return "drop"
     return name
@@ -294,7 +296,7 @@ _TORCH_SETTINGS = frozenset(name for name, _ in settings(nn.Conv2d(1, 1, 1))) | 
 )
 
 
-def _own_settings(module: nn.Module) -> tuple:
+def own_settings(module: nn.Module) -> tuple:
     """Settings that torch's module of this kind does not have."""
     return tuple((name, value) for name, value in settings(module) if name not in _TORCH_SETTINGS)
 

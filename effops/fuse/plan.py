@@ -42,7 +42,9 @@ class Plan:
 def plan(model: nn.Module) -> Plan:
     """What every part of a model becomes."""
     found = Plan()
-    _Walk(found).module(model, "")
+    # Trial runs take gradients, whatever surrounds the conversion.
+    with torch.inference_mode(False), torch.enable_grad():
+        _Walk(found).module(model, "")
     return found
 
 

@@ -34,8 +34,9 @@ class Differs(Exception):
 @contextmanager
 def own_random_numbers(seed: int = 0) -> Iterator[None]:
     """Random numbers from a seed, and the state of before afterwards."""
+    # The CPU's generator alone: trial runs are on the CPU.
     before = torch.get_rng_state()
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

@@ -49,12 +49,13 @@ def compare(before: nn.Module, after: nn.Module, arguments: tuple[Any, ...]) -> 
         FuseError: it differs by more.
     """
     training = before.training
-    worst = _compare(before, after, arguments, training=False)
-    return max(worst, _compare(before, after, arguments, training=True)) if training else worst
+    with torch.inference_mode(False):
+        worst = _compare(before, after, arguments, training=False)
+        return max(worst, _compare(before, after, arguments, training=True)) if training else worst
 
 
 def _compare(before: nn.Module, after: nn.Module, arguments: tuple[Any, ...], *, training: bool) -> float:
-    exact = _outcome(_double(copy.deepcopy(before)), tree_map(_to_double, arguments), training=training)
+    exact = _outcome(copy.deepcopy(before).double(), tree_map(_to_double, arguments), training=training)
     eager = _outcome(copy.deepcopy(before), arguments, training=training)
     other = _outcome(copy.deepcopy(before), tree_map(_other_layout, arguments), training=training)
     found = _outcome(copy.deepcopy(after), arguments, training=training)
@@ -94,6 +95,8 @@ def _outcome(model: nn.Module, arguments: tuple[Any, ...], *, training: bool) ->
         if not training:
             return found
         wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not wanted or not any(t.requires_grad for t in outputs):
+            return found
         loss = sum((t.double() * _direction(t)).sum() for t in outputs if t.requires_grad)
         grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     found |= {f"gradient of {n}": g for n, g in zip(wanted, grads, strict=True) if g is not None}
@@ -104,10 +107,6 @@ def _direction(t: Tensor) -> Tensor:
     """Fixed random factors: the plain sum of a batch-normalised output would hardly depend on the weights."""
     generator = torch.Generator().manual_seed(t.numel())
     return torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device)
-
-
-def _double(model: nn.Module) -> nn.Module:
-    return model.double()
 
 
 def _to_double(value: Any) -> Any:

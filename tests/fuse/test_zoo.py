@@ -1,0 +1,94 @@
+"""Every model of these families in timm and torchvision, through ``effops.fuse``, against itself before."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import effops
+from tests import peers
+from tests.fuse.outcomes import distance, images, step
+
+# One of each kind of block and of each make; the rest is for `make test-slow`.
+QUICK = (
+    "tf_efficientnetv2_b0",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small_035",
+    "tv mobilenet_v3_small",
+)
+TORCHVISION = [
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    *(f"efficientnet_b{i}" for i in range(8)),
+    *(f"efficientnet_v2_{size}" for size in "sml"),
+]
+# Where training in float64 takes minutes that the smaller ones of the same rows do not need.
+_MOST_TRAINED = 12e6
+_FLOOR = 1e-6
+
+
+def names() -> list[str]:
+    timm = peers.timm()
+    found = [name for module in ("efficientnet", "mobilenetv3") for name in timm.list_models(module=module)]
+    return found + [f"tv {name}" for name in TORCHVISION]
+
+
+def build(name: str, **settings: float) -> nn.Module:
+    torch.manual_seed(0)
+    if name.startswith("tv "):
+        return getattr(peers.torchvision().models, name[3:])(num_classes=10)
+    return peers.timm().create_model(name, num_classes=10, **settings)
+
+
+def marked(quick: tuple[str, ...]) -> list:
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names()]
+
+
+@pytest.mark.parametrize("name", marked(QUICK))
+def test_eval_equals_the_unfused_model(name):
+    """To rounding in float64 on the reference; in float32 at most twice as far from it as before the conversion."""
+    model = peers.randomise(build(name))
+    x = images(height=49, width=64)
+    keys = list(model.state_dict())
+    with torch.no_grad():
+        eager = model(x)
+        exact = copy.deepcopy(model).double()(x.double())
+        effops.fuse(model, verify=x)
+        fused = model(x)
+        with effops.backend("reference"):
+            double = model.double()(x.double())
+    assert list(model.state_dict()) == keys
+    assert len(model.fuse_report.fused) > 3
+    assert exact.std(0).min() > 0, "the images must not give the same logits"
+    assert peers.relative_error(double, exact) < 1e-10
+    error = peers.relative_error(fused.double(), exact)
+    shares = model.fuse_report.shares
+    print(f"\nZOO eval {name} blocks {len(model.fuse_report.fused)} left {len(model.fuse_report.left)} "
+          f"share {shares.macs:.3f} error {error:.2e} double {peers.relative_error(double, exact):.1e}")
+    assert error <= 2 * peers.relative_error(eager.double(), exact) + _FLOOR
+
+
+@pytest.mark.parametrize("name", marked(("mobilenetv3_small_050",)))
+def test_training_equals_the_unfused_model(name):
+    """Outputs, gradients and moved statistics with the same random numbers, in float64 and in float32."""
+    model = build(name) if name.startswith("tv ") else build(name, drop_path_rate=0.2)
+    if name not in QUICK and sum(p.numel() for p in model.parameters()) > _MOST_TRAINED:
+        pytest.skip("too large for training in float64")
+    model = peers.randomise(model).train()
+    x = images(3, 49, 64)
+    double = copy.deepcopy(model).double()
+    exact, eager = step(double, x.double()), step(model, x)
+    effops.fuse(model)
+    effops.fuse(double)
+    with effops.backend("reference"):
+        same = distance(step(double, x.double()), exact)
+    assert max(same.values()) < 1e-8, max(same, key=same.get)
+    errors, allowed = distance(step(model, x), exact), distance(eager, exact)
+    worst = max(errors, key=errors.get)
+    print(f"\nZOO train {name} error {errors[worst]:.2e} eager {allowed[worst]:.2e} double {max(same.values()):.1e}")
+    for key, error in errors.items():
+        assert error <= max(2 * allowed[key], 1e-5), f"{key}: {error:.3g}, eager {allowed[key]:.3g}"
