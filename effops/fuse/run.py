@@ -139,7 +139,8 @@ def _run_chain(
         rate = module.__dict__.get(drop.rate)
     if drop.draw == "module" and module.training and rate != 0:
         y = run_units(units, x, folds, memory=memory)
-        return None if y is None else module(y) + x
+        # Dropout draws in the order of memory: of the same order as after the modules, it drops the same values.
+        return None if y is None else module(y.contiguous() if x.is_contiguous() else y) + x
     training = root.training if module is None else module.training
     draws = training and rate and drop.draw != "module"
     sample_scale = (lambda x: _sample_scale(x, drop, rate, module)) if draws else None

@@ -18,8 +18,9 @@ from effops.ops.reference import activation
 from effops.ops.shape import pad_before_after
 from effops.ops.spec import ACTIVATIONS, SAME
 
-# Two computations that differ in anything but the order of rounding differ by far more; float64 rounds to 1e-16.
-TOLERANCE = 1e-9
+# Two computations that differ in anything but the order of rounding differ by far more. Not tighter, as torch's own
+# gradient of hardsigmoid takes a sixth in float32.
+TOLERANCE = 1e-6
 
 ACTS: dict[str, Callable[[Tensor], Tensor]] = {
     name: (lambda x, code=code: activation(x, code)) for code, name in enumerate(ACTIVATIONS)
