@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from effops.cli import catalogue, classify, doctor
+from effops.cli import catalogue, classify, doctor, fuse
 from effops.cli.console import print_error
 from effops.errors import EffopsError
 
@@ -26,6 +26,7 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("list", epilog=catalogue.LIST_EXAMPLES)(catalogue.list_command)
 app.command("info", epilog=catalogue.INFO_EXAMPLES)(catalogue.info_command)
 app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
+app.command("fuse", epilog=fuse.EXAMPLES)(fuse.fuse_command)
 
 
 def _print_version(wanted: bool) -> None:

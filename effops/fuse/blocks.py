@@ -132,34 +132,38 @@ class _Trial:
         Raises:
             Unreadable: none agrees.
         """
-        try:
-            expected = [self._outcome(self._module, x, training=False) for x in self.inputs]
-        except Exception as error:
-            raise Unreadable(f"its trial run failed: {type(error).__name__}: {error}") from error
-        closest: Exception | None = None
+        expected = self._expected(self.inputs, training=False)
+        # Of even size: what pads by a module of its own is fused there. Padding has been looked at in eval.
+        last = self.inputs[-1:]
+        in_training: list[dict] = []
+        wrong: set[tuple] = set()
+        closest = None
         for place, program in enumerate(possible):
+            in_eval = program.units, program.residual
+            if in_eval in wrong:
+                continue
             try:
                 self._agree(program, self.inputs, expected, training=False)
             except trial.Differs as error:
-                closest = closest or error
+                wrong.add(in_eval)
+                closest = closest or f"its forward is not its parts in a known order: {error}"
                 continue
-            return place, self._in_training(program)
-        raise Unreadable(f"its forward is not its parts in a known order: {closest or 'none fits'}")
+            in_training = in_training or self._expected(last, training=True)
+            try:
+                self._agree(program, last, in_training, training=True)
+            except _CannotRun as error:
+                return place, str(error)
+            except trial.Differs as error:
+                closest = f"it agrees with its parts in eval, not in training: {error}"
+                continue
+            return place, None
+        raise Unreadable(closest or "its parts are in no known order")
 
-    def _in_training(self, program: ChainProgram) -> str | None:
-        # Of even size: what pads by a module of its own is fused there. Padding has been looked at in eval.
-        inputs = self.inputs[-1:]
+    def _expected(self, inputs: list[Tensor], *, training: bool) -> list[dict]:
         try:
-            expected = [self._outcome(self._module, x, training=True) for x in inputs]
+            return [self._outcome(self._module, x, training=training) for x in inputs]
         except Exception as error:
-            raise Unreadable(f"its trial run in training failed: {type(error).__name__}: {error}") from error
-        try:
-            self._agree(program, inputs, expected, training=True)
-        except _CannotRun as error:
-            return str(error)
-        except trial.Differs as error:
-            raise Unreadable(f"it agrees with its parts in eval, not in training: {error}") from error
-        return None
+            raise Unreadable(f"its trial run failed: {type(error).__name__}: {error}") from error
 
     def _agree(self, program: ChainProgram, inputs: list[Tensor], expected: list[dict], *, training: bool) -> None:
         ran = False
@@ -198,7 +202,8 @@ class _Trial:
     def _outcome(self, call: Callable[[Tensor], Tensor], x: Tensor, *, training: bool) -> dict[str, Tensor]:
         """What a call gives; in training gradients and moved statistics, too."""
         twin = self.twin.train(training)
-        twin.load_state_dict(self.start)
+        if training:
+            twin.load_state_dict(self.start)
         x = x.clone().requires_grad_(training)
         before = [settings(part) for part in twin.modules()]
         with trial.own_random_numbers(), torch.autocast("cpu", enabled=False), torch.set_grad_enabled(training):

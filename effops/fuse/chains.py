@@ -11,7 +11,7 @@ from effops.nn.units import kind
 from effops.ops.chain import DENSE, DEPTHWISE, POINTWISE
 from effops.ops.spec import ACTIVATIONS
 
-from .leaves import Inert, Leaf, Matrix, Scale, Unreadable, gate_functions, squeezes
+from .leaves import Leaf, Matrix, Scale, Unreadable, gate_functions, squeezes
 from .program import Activation, ChainProgram, Conv, ConvUnit, Drop, GateProgram, Norm, Part
 
 _NO_ACT = Activation()

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from effops.nn.folding import FoldCache
 from effops.nn.conv import Conv2dSame
+from effops.nn.folding import FoldCache
 from effops.nn.plain import NORMS
 from effops.ops.backends import backend
 from effops.ops.spec import ACTIVATIONS, GATES
@@ -202,9 +202,7 @@ class Reader:
         if sum(1 for _ in module.modules()) > 12:
             return None
         try:
-            inside = [
-                pair for name, child in module._modules.items() for pair in self.leaves(child, (*path, name))
-            ]
+            inside = [pair for name, child in module._modules.items() for pair in self.leaves(child, (*path, name))]
         except Unreadable:
             return None
         maps = [(leaf, m) for leaf, m in inside if isinstance(leaf, (Conv, Matrix))]

@@ -26,7 +26,9 @@ from .program import (
     settings,
 )
 from .report import Row
+from .shares import is_convolution
 from .swap import FusedBlock, FusedModule, FusedSequence, fused_class
+from .trial import own_random_numbers
 
 _OWN_FORWARD = "its forward is its own, and no block that is known: only nn.Sequential and whole blocks are read"
 
@@ -42,8 +44,8 @@ class Plan:
 def plan(model: nn.Module) -> Plan:
     """What every part of a model becomes."""
     found = Plan()
-    # Trial runs take gradients, whatever surrounds the conversion.
-    with torch.inference_mode(False), torch.enable_grad():
+    # Trial runs take gradients and random numbers, whatever surrounds the conversion.
+    with torch.inference_mode(False), torch.enable_grad(), own_random_numbers():
         _Walk(found).module(model, "")
     return found
 
@@ -121,22 +123,21 @@ class _Walk:
 
     def _inside(self, module: nn.Module, path: str, reason: str | None) -> None:
         """A module that stays as it is: its convolutions are left, what else it holds is looked at."""
-        if isinstance(module, nn.Conv2d):
+        if is_convolution(module):
             self._left(path, _conv_text(module), reason or "a convolution alone: nothing to fuse it with")
             return
-        convs = {name: child for name, child in module._modules.items() if isinstance(child, nn.Conv2d)}
+        convs = {name: child for name, child in module._modules.items() if is_convolution(child)}
         norms = any("running_mean" in child._buffers for child in module._modules.values() if child is not None)
         if convs:
-            eligible = norms and any(kind(conv, vouched=True) for conv in convs.values())
+            known = [conv for conv in convs.values() if isinstance(conv, nn.Conv2d)]
+            eligible = norms and any(kind(conv, vouched=True) for conv in known)
             why = reason or (_OWN_FORWARD if norms else "no batch norm beside it: nothing to fuse it with")
             names = " + ".join(convs) if len(convs) < 4 else f"{len(convs)} convolutions"
             text = _conv_text(next(iter(convs.values()))) if len(convs) == 1 else f"{len(convs)} convolutions"
             self._left(f"{path}: {names}" if path else names, text, why, eligible)
         self._children(module, path, set(convs))
 
-    def _children(
-        self, module: nn.Module, path: str, taken: set[str], reasons: dict[str, str] | None = None
-    ) -> None:
+    def _children(self, module: nn.Module, path: str, taken: set[str], reasons: dict[str, str] | None = None) -> None:
         for name, child in module._modules.items():
             if child is None:
                 continue
@@ -171,7 +172,9 @@ class _Walk:
     def _step_row(self, module: nn.Module, step: Step, path: str, state: str) -> None:
         name, detail = describe(module, step.program, None)
         prefix = f"{path}." if path else ""
-        items = f"{step.items[0]} + {step.items[-1]}" if len(step.items) == 2 else f"{step.items[0]} to {step.items[-1]}"
+        items = (
+            f"{step.items[0]} + {step.items[-1]}" if len(step.items) == 2 else f"{step.items[0]} to {step.items[-1]}"
+        )
         text = path if len(step.items) == len(module._modules) else prefix + items
         text = prefix + step.items[0] if len(step.items) == 1 else text
         self._row(text, name, state, detail, tuple(prefix + item for item in step.items))
@@ -202,7 +205,9 @@ def _refusal(module: nn.Module) -> str | None:
     return None
 
 
-def _conv_text(conv: nn.Conv2d) -> str:
+def _conv_text(conv: nn.Module) -> str:
+    if type(conv) is not nn.Conv2d:
+        return type(conv).__name__
     groups = f", {conv.groups} groups" if conv.groups > 1 else ""
     return f"convolution {conv.kernel_size[0]}x{conv.kernel_size[1]}{groups}"
 
@@ -226,7 +231,9 @@ def describe(root: nn.Module, program: ChainProgram | NormProgram | GateProgram,
         ops = "fused_mbconv"
     else:
         ops = ", ".join(_OPS[of] for of in kinds)
-    bare = next((unit for unit, conv in zip(program.units, convs, strict=True) if not unit.norm or conv.bias is not None), None)
+    bare = next(
+        (unit for unit, conv in zip(program.units, convs, strict=True) if not unit.norm or conv.bias is not None), None
+    )
     if eval_only is None and bare is not None:
         eval_only = f"{bare.conv.part.name} has " + ("a bias" if bare.norm else "no batch norm")
     training = "trains as conv_bn_chain" if eval_only is None else f"trains by its modules ({eval_only})"

@@ -61,7 +61,9 @@ class FusedModule(nn.Module):
         """As the original class does it; the fused class is made again from the original on the other side."""
         function, arguments, *rest = super().__reduce_ex__(protocol)
         if function is not copyreg.__newobj__:
-            raise TypeError(f"{self._original.__name__} has a pickle protocol of its own: effops.unfuse the model first")
+            raise TypeError(
+                f"{self._original.__name__} has a pickle protocol of its own: effops.unfuse the model first"
+            )
         return _new, (self._original, self._mixin, self._methods, *arguments[1:]), *rest
 
     def _get_name(self) -> str:

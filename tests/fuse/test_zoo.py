@@ -67,8 +67,10 @@ def test_eval_equals_the_unfused_model(name):
     assert peers.relative_error(double, exact) < 1e-10
     error = peers.relative_error(fused.double(), exact)
     shares = model.fuse_report.shares
-    print(f"\nZOO eval {name} blocks {len(model.fuse_report.fused)} left {len(model.fuse_report.left)} "
-          f"share {shares.macs:.3f} error {error:.2e} double {peers.relative_error(double, exact):.1e}")
+    print(
+        f"\nZOO eval {name} blocks {len(model.fuse_report.fused)} left {len(model.fuse_report.left)} "
+        f"share {shares.macs:.3f} error {error:.2e} double {peers.relative_error(double, exact):.1e}"
+    )
     assert error <= 2 * peers.relative_error(eager.double(), exact) + _FLOOR
 
 
