@@ -1,4 +1,4 @@
-"""Finds the program of a module whose forward is its own: a guess from its parts, accepted only when a trial run agrees."""
+"""Finds the program of a module with a forward of its own: a guess from its parts, accepted when a trial run agrees."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class _Trial:
         self.start = {key: value.clone() for key, value in self.twin.state_dict().items()}
 
     def first(self, possible: list[ChainProgram]) -> tuple[int, str | None]:
-        """Place of the first program that agrees in eval and, if fused ops run it there, in training; or why they do not.
+        """Place of the first program that agrees, and why fused ops do not run it in training, or None.
 
         Raises:
             Unreadable: none agrees.

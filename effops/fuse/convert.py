@@ -56,7 +56,7 @@ def fuse(
 
 
 def unfuse(model: _Model) -> _Model:
-    """Undo :func:`fuse`: every module gets its own class back. Returns the model; one that is not fused stays as it is."""
+    """Undo :func:`fuse`: every module gets its own class back. Returns the model."""
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Reads the modules inside a block: which of them is a convolution, batch norm, activation, squeeze-excite and so on."""
+"""Reads the modules inside a block: which is a convolution, batch norm, activation, squeeze-excite and so on."""
 
 from __future__ import annotations
 

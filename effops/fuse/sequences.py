@@ -1,4 +1,4 @@
-"""Finds what runs together in a ``nn.Sequential``: its forward is known, so that no trial run of the whole is needed."""
+"""Finds what runs together in a ``nn.Sequential``: its forward is known, no trial run of the whole is needed."""
 
 from __future__ import annotations
 

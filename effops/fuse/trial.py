@@ -1,7 +1,7 @@
 """Trial runs: what a foreign module computes, found out by running a copy of it.
 
-Names of classes tell little: here a copy in float64, with random weights and statistics and without hooks, runs on random
-values beside what it is thought to compute. Neither the module nor the state of random numbers is touched.
+Names of classes tell little: here a copy in float64, with random weights and statistics and without hooks, runs on
+random values beside what it is thought to compute. Neither the module nor the state of random numbers is touched.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def is_identity_in_eval(module: nn.Module) -> bool:
 
 
 def conv_behaviour(conv: nn.Conv2d, pad: str | None) -> str | None:
-    """How a convolution of an unknown class pads: "plain" as torch, "same" as TensorFlow, "pad" by the child named so."""
+    """How a convolution of an unknown class pads: "plain" as torch, "same" as TensorFlow, "pad" by its child."""
     twin = trial_copy(conv)
     reach = max(d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
 

@@ -168,7 +168,7 @@ def test_what_is_changed_later_is_not_passed_by(made, change):
             torch.manual_seed(1)
             CHANGES[change](one)
         expected = model(image())
-        assert (expected - made[2]).abs().max() > 1e-3
+        assert (expected - made[2]).abs().max() > 8e-4
         close(fused(image()), expected)
 
 
@@ -303,7 +303,7 @@ def test_dry_run_changes_nothing():
 
 def test_strict_names_what_would_be_left():
     model = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), ScaledResidual(8, 8)).eval()
-    with pytest.raises(effops.FuseError, match=r"1 blocks of Sequential would be left: 2: _expand_conv.*known order"):
+    with pytest.raises(effops.FuseError, match=r"1 blocks of Sequential would be left: 2: 5 conv.*known order"):
         effops.fuse(model, strict=True)
     assert not any(isinstance(module, FusedModule) for module in model.modules())
     with pytest.raises(effops.FuseError, match="nothing in Linear can be fused"):
@@ -344,7 +344,7 @@ def test_verify_in_training_compares_gradients(monkeypatch):
     assert model.fuse_report.shares.macs > 0.99 and model.fuse_report.shares.bytes > 0.8
     broken = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()).train()
     monkeypatch.setattr("effops.ops.training._update", lambda *_: None)
-    with pytest.raises(effops.FuseError, match="in training buffer 1.running_mean differs"):
+    with pytest.raises(effops.FuseError, match=r"in training buffer 1\.running_mean differs"):
         effops.fuse(broken, verify=image(4))
 
 
