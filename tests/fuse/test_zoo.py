@@ -14,7 +14,6 @@ from tests.fuse.outcomes import distance, images, step
 
 # One of each kind of block and of each make; the rest is for `make test-slow`.
 QUICK = (
-    "tf_efficientnetv2_b0",
     "mobilenetv3_small_050",
     "mobilenetv4_conv_small_035",
     "tv mobilenet_v3_small",
@@ -50,28 +49,27 @@ def marked(quick: tuple[str, ...]) -> list:
 
 @pytest.mark.parametrize("name", marked(QUICK))
 def test_eval_equals_the_unfused_model(name):
-    """To rounding in float64 on the reference; in float32 at most twice as far from it as before the conversion."""
+    """In float32 at most twice as far from float64 as before; the quick ones also equal it on the reference."""
     model = peers.randomise(build(name))
-    x = images(height=49, width=64)
+    x = images()
     keys = list(model.state_dict())
     with torch.no_grad():
         eager = model(x)
         exact = copy.deepcopy(model).double()(x.double())
-        effops.fuse(model, verify=x)
+        effops.fuse(model, verify=x if name in QUICK else None)
         fused = model(x)
-        with effops.backend("reference"):
-            double = model.double()(x.double())
     assert list(model.state_dict()) == keys
     assert len(model.fuse_report.fused) > 3
     assert exact.std(0).min() > 0, "the images must not give the same logits"
-    assert peers.relative_error(double, exact) < 1e-10
     error = peers.relative_error(fused.double(), exact)
-    shares = model.fuse_report.shares
+    report = model.fuse_report
     print(
-        f"\nZOO eval {name} blocks {len(model.fuse_report.fused)} left {len(model.fuse_report.left)} "
-        f"share {shares.macs:.3f} error {error:.2e} double {peers.relative_error(double, exact):.1e}"
+        f"\nZOO eval {name}: {len(report.fused)} fused, {len(report.left)} left, {report.shares.macs:.3f}, {error:.2e}"
     )
     assert error <= 2 * peers.relative_error(eager.double(), exact) + _FLOOR
+    if name in QUICK:
+        with torch.no_grad(), effops.backend("reference"):
+            assert peers.relative_error(model.double()(x.double()), exact) < 1e-10
 
 
 @pytest.mark.parametrize("name", marked(("mobilenetv3_small_050",)))
@@ -81,7 +79,7 @@ def test_training_equals_the_unfused_model(name):
     if name not in QUICK and sum(p.numel() for p in model.parameters()) > _MOST_TRAINED:
         pytest.skip("too large for training in float64")
     model = peers.randomise(model).train()
-    x = images(3, 49, 64)
+    x = images(3)
     double = copy.deepcopy(model).double()
     exact, eager = step(double, x.double()), step(model, x)
     effops.fuse(model)
