@@ -187,7 +187,7 @@ def title(program: ChainProgram, kinds: list[str | None]) -> str:
     name = named.get(shape)
     if name is None and len(shape) == 1:
         name = "conv-bn-act" if program.units[0].norm else "conv-act"
-    if name is None and DEPTHWISE in shape and DENSE not in shape:
+    if name is None and len(shape) > 1 and set(shape) <= {POINTWISE, DEPTHWISE}:
         name = "universal inverted residual"
     gated = any(unit.gate for unit in program.units)
     return (name or f"{len(shape)} convolutions") + (" with squeeze-excite" if gated else "")

@@ -19,6 +19,7 @@ _KNOWN: dict[tuple[str, str], tuple[tuple[tuple[str, ...], ...], tuple[str, ...]
         ("forward_features", "forward_intermediates"),
     ),
     ("timm.models.efficientnet", "EfficientNetFeatures"): ((_STEM,), ("forward",)),
+    ("timm.models.mobilenetv3", "MobileNetV3Features"): (((*_STEM, "act1"),), ("forward",)),
     ("timm.models.mobilenetv3", "MobileNetV3"): (
         (_STEM, ("conv_head", "norm_head", "act2")),
         ("forward_features", "forward_head", "forward_intermediates"),

@@ -58,7 +58,7 @@ def test_json_with_training(run: Run, file: Path) -> None:
     ("options", "message"),
     [
         ((), "give one of --timm, --torchvision and --module; got 0"),
-        (("--module", "nowhere.py:build"), "there is no file nowhere.py"),
+        (("--module", "nowhere.py:build"), "there is no file 'nowhere.py'"),
         (("--module", "{file}:other"), "has no function 'other'"),
         (("--module", "{file}:nothing"), "must return a torch.nn.Module; got NoneType"),
         (("--module", "{file}:build", "--training"), "--training: needs --batch of at least 2"),

@@ -13,60 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import effops
-from effops.fuse import convert, run
-from effops.fuse.program import ChainProgram
 from effops.fuse.swap import FusedModule
 from tests import peers
-from tests.fuse.handwritten import FunctionalBlock, OneActivationBlock, ScaledResidual, SharedActivationBlock
-
-
-class Net(nn.Module):
-    """A stem, two blocks, a block that is used twice, and a classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish(inplace=True))
-        self.first = FunctionalBlock(8, 8)
-        self.second = SharedActivationBlock(8, 12, 2)
-        self.third = SharedActivationBlock(12, 12)
-        self.again = self.third
-        self.classifier = nn.Linear(12, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.again(self.third(self.second(self.first(self.stem(x)))))
-        return self.classifier(x.mean((2, 3)))
-
-
-def net() -> Net:
-    torch.manual_seed(0)
-    return peers.randomise(Net())
-
-
-def image(batch: int = 2) -> Tensor:
-    return torch.randn(batch, 3, 18, 22, generator=torch.Generator().manual_seed(0))
-
-
-def modules_run(model: nn.Module, x: Tensor) -> set[str]:
-    """Names of the batch norms that run by themselves: of a fused block there are none."""
-    names = {id(module): name for name, module in model.named_modules()}
-    ran: set[str] = set()
-    original = nn.BatchNorm2d.forward
-
-    def forward(self: nn.Module, x: Tensor) -> Tensor:
-        ran.add(names[id(self)])
-        return original(self, x)
-
-    nn.BatchNorm2d.forward = forward
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        nn.BatchNorm2d.forward = original
-    return ran
-
-
-def close(actual: Tensor, expected: Tensor, rtol: float = 1e-4) -> None:
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=rtol)
+from tests.fuse.handwritten import FunctionalBlock, OneActivationBlock
+from tests.fuse.nets import Net, close, image, modules_run, net
 
 
 @pytest.fixture(scope="module")
@@ -280,81 +230,6 @@ def test_unfuse_gives_back_what_was(made):
     assert fused.first.__dict__.keys() == made[0].first.__dict__.keys()
     with torch.no_grad():
         assert torch.equal(fused(image()), made[2])
-
-
-def test_a_second_conversion_finds_the_first():
-    model = effops.fuse(net())
-    classes = [type(module) for module in model.modules()]
-    rows = effops.fuse(model, strict=True).fuse_report.rows
-    assert {row.state for row in rows} == {"already fused"} and len(rows) == 4
-    assert classes == [type(module) for module in model.modules()]
-
-
-def test_dry_run_changes_nothing():
-    model = net()
-    classes = [type(module) for module in model.modules()]
-    before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    report = effops.fuse(model, dry_run=True).fuse_report
-    assert report.dry_run and len(report.fused) == 4 and "would be fused" in str(report)
-    assert classes == [type(module) for module in model.modules()]
-    assert torch.equal(random, torch.get_rng_state())
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_strict_names_what_would_be_left():
-    model = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), ScaledResidual(8, 8)).eval()
-    with pytest.raises(effops.FuseError, match=r"1 blocks of Sequential would be left: 2: 5 conv.*known order"):
-        effops.fuse(model, strict=True)
-    assert not any(isinstance(module, FusedModule) for module in model.modules())
-    with pytest.raises(effops.FuseError, match="nothing in Linear can be fused"):
-        effops.fuse(nn.Linear(2, 2), strict=True)
-
-
-def test_verify_undoes_a_wrong_program(monkeypatch):
-    """A program that leaves the last activation out, as a wrong reading would give it."""
-    right = convert.make_plan
-
-    def wrong(model: nn.Module) -> object:
-        found = right(model)
-        for i, (module, program) in enumerate(found.swaps):
-            if isinstance(program, ChainProgram):
-                *others, last = program.units
-                units = (*others, type(last)(last.conv, last.norm, gate=last.gate))
-                found.swaps[i] = (module, ChainProgram(units, program.residual, program.drop, program.around))
-        return found
-
-    model = net().train()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    random = torch.get_rng_state()
-    monkeypatch.setattr(convert, "make_plan", wrong)
-    with pytest.raises(effops.FuseError, match="in eval the output differs"):
-        effops.fuse(model, verify=image())
-    assert not any(isinstance(module, FusedModule) for module in model.modules())
-    assert model.training and not hasattr(model, "fuse_report")
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters()) and torch.equal(random, torch.get_rng_state())
-
-
-def test_verify_in_training_compares_gradients(monkeypatch):
-    model = net().train()
-    with monkeypatch.context() as patch:
-        wrong = lambda x, drop, rate, module: torch.ones(x.shape[0])  # noqa: E731
-        patch.setattr(run, "_sample_scale", wrong)
-        effops.fuse(model, verify=image(4))
-    assert model.fuse_report.shares.macs > 0.99 and model.fuse_report.shares.bytes > 0.8
-    broken = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()).train()
-    monkeypatch.setattr("effops.ops.training._update", lambda *_: None)
-    with pytest.raises(effops.FuseError, match=r"in training buffer 1\.running_mean differs"):
-        effops.fuse(broken, verify=image(4))
-
-
-def test_bad_arguments_are_told():
-    with pytest.raises(effops.ArgumentError, match=r"model must be a torch.nn.Module; got str"):
-        effops.fuse("efficientnet_b0")
-    with pytest.raises(effops.ArgumentError, match="verify must be a tensor or a tuple"):
-        effops.fuse(net(), verify="x")
-    with pytest.raises(effops.ArgumentError, match="verify must be an input of the model, which fails"):
-        effops.fuse(net(), verify=torch.zeros(1, 7, 8, 8))
 
 
 def test_effops_own_models_are_left_as_they_are():

@@ -81,14 +81,16 @@ def test_training_equals_the_unfused_model(name):
     model = peers.randomise(model).train()
     x = images(3)
     double = copy.deepcopy(model).double()
-    exact, eager = step(double, x.double()), step(model, x)
+    exact = step(double, x.double())
+    layouts = (torch.contiguous_format, torch.channels_last)
+    eager = [distance(step(model, x.to(memory_format=layout)), exact) for layout in layouts]
     effops.fuse(model)
     effops.fuse(double)
     with effops.backend("reference"):
         same = distance(step(double, x.double()), exact)
     assert max(same.values()) < 1e-8, max(same, key=same.get)
-    errors, allowed = distance(step(model, x), exact), distance(eager, exact)
-    worst = max(errors, key=errors.get)
-    print(f"\nZOO train {name} error {errors[worst]:.2e} eager {allowed[worst]:.2e} double {max(same.values()):.1e}")
-    for key, error in errors.items():
-        assert error <= max(2 * allowed[key], 1e-5), f"{key}: {error:.3g}, eager {allowed[key]:.3g}"
+    errors = distance(step(model, x), exact)
+    allowed = {key: max(2 * max(run[key] for run in eager), 1e-5) for key in errors}
+    worst = max(errors, key=lambda key: errors[key] / allowed[key])
+    print(f"\nZOO train {name}: {worst} {errors[worst]:.2e}, allowed {allowed[worst]:.2e}, {max(same.values()):.1e}")
+    assert errors[worst] <= allowed[worst], worst
