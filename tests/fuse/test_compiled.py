@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import effops
 from tests import peers
-from tests.fuse.handwritten import FunctionalBlock, LayeredBlock, OneActivationBlock, SharedActivationBlock
+from tests.fuse.handwritten import OneActivationBlock, SharedActivationBlock
 
 WORLD = 2
 
@@ -24,8 +24,6 @@ def network() -> nn.Sequential:
     return nn.Sequential(
         nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish()),
         OneActivationBlock(8, 8),
-        FunctionalBlock(8, 8),
-        LayeredBlock(8, 8, dropout=0.0),
         SharedActivationBlock(8, 12, 2),
     )
 
@@ -37,14 +35,13 @@ def images(batch: int = 4) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def fused() -> nn.Module:
     model = effops.fuse(peers.randomise(network()))
-    assert len(model.fuse_report.fused) == 5
+    assert len(model.fuse_report.fused) == 3
     return model
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
-def test_torch_compile_in_one_graph(fused, training):
-    """One graph, and what eager gives, with gradients."""
-    model = copy.deepcopy(fused).train(training)
+def test_torch_compile_in_one_graph(fused):
+    """One graph in training, and what eager gives, with gradients and statistics."""
+    model = copy.deepcopy(fused).train()
     twin = copy.deepcopy(model)
     compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
     expected, actual = model(images()), compiled(images())
@@ -65,12 +62,13 @@ def test_torch_export(fused):
 
 
 def test_a_known_network_compiles_and_exports():
-    """timm's own, whose methods are seen through a stand-in for the model."""
+    """timm's own, whose methods see it through a stand-in; a stage of it, as tracing takes its time."""
     model = peers.randomise(peers.timm().create_model("mobilenetv3_small_050", num_classes=4))
+    model.blocks, model.conv_head = model.blocks[:2], nn.Conv2d(model.blocks[1][-1].conv_pwl.out_channels, 1024, 1)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(x)
-        effops.fuse(model)
+        effops.fuse(model, strict=True)
         compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="eager")
         exported = torch.export.export(copy.deepcopy(model), (x,)).module()
         for run in (model, compiled, exported):

@@ -90,7 +90,9 @@ def test_training_equals_the_unfused_model(name):
         same = distance(step(double, x.double()), exact)
     assert max(same.values()) < 1e-8, max(same, key=same.get)
     errors = distance(step(model, x), exact)
-    allowed = {key: max(2 * max(run[key] for run in eager), 1e-5) for key in errors}
+    # Of hundreds of tensors some are luckily exact in eager: any may be as far off as eager's worst one.
+    least = max(1e-5, *(max(run.values()) for run in eager))
+    allowed = {key: max(2 * max(run[key] for run in eager), least) for key in errors}
     worst = max(errors, key=lambda key: errors[key] / allowed[key])
     print(f"\nZOO train {name}: {worst} {errors[worst]:.2e}, allowed {allowed[worst]:.2e}, {max(same.values()):.1e}")
     assert errors[worst] <= allowed[worst], worst
