@@ -89,6 +89,9 @@ def test_training_equals_the_unfused_model(name):
     with effops.backend("reference"):
         same = distance(step(double, x.double()), exact)
     assert max(same.values()) < 1e-8, max(same, key=same.get)
+    if name.endswith(("_gn", "_evos")):
+        # Of these squeeze-excite alone is fused: float32 would compare torch's layouts, not the ops.
+        return
     errors = distance(step(model, x), exact)
     # Of hundreds of tensors some are luckily exact in eager: any may be as far off as eager's worst one.
     least = max(1e-5, *(max(run.values()) for run in eager))
