@@ -13,7 +13,8 @@ if _found < (2, 11):
     )
 
 from . import ops  # noqa: E402 - after the version check, so that an old torch gives the readable message
-from .errors import ArgumentError, BackendError, CheckpointError, EffopsError, ExportError  # noqa: E402
+from .errors import ArgumentError, BackendError, CheckpointError, EffopsError, ExportError, FuseError  # noqa: E402
+from .fuse import fuse, unfuse  # noqa: E402
 from .models import create_model, list_models, model_info  # noqa: E402
 from .ops.backends import backend  # noqa: E402
 from .ops.extension import release_memory  # noqa: E402
@@ -25,12 +26,15 @@ __all__ = [
     "CheckpointError",
     "EffopsError",
     "ExportError",
+    "FuseError",
     "__version__",
     "backend",
     "create_model",
     "explain",
+    "fuse",
     "list_models",
     "model_info",
     "ops",
     "release_memory",
+    "unfuse",
 ]

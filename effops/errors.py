@@ -21,3 +21,7 @@ class CheckpointError(EffopsError, ValueError):
 
 class ExportError(EffopsError):
     """A model could not be exported, or its file does not answer as it does."""
+
+
+class FuseError(EffopsError, RuntimeError):
+    """A model could not be fused as asked for; it is as it was before."""

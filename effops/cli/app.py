@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from effops.cli import catalogue, classify, doctor, export
+from effops.cli import catalogue, classify, doctor, export, fuse
 from effops.cli.console import print_error
 from effops.errors import EffopsError
 
@@ -27,6 +27,7 @@ app.command("list", epilog=catalogue.LIST_EXAMPLES)(catalogue.list_command)
 app.command("info", epilog=catalogue.INFO_EXAMPLES)(catalogue.info_command)
 app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
 app.command("export", epilog=export.EXAMPLES)(export.export)
+app.command("fuse", epilog=fuse.EXAMPLES)(fuse.fuse_command)
 
 
 def _print_version(wanted: bool) -> None:

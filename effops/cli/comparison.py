@@ -57,34 +57,54 @@ def eager(network: nn.Module) -> nn.Module:
 
 
 def compare(fused: Callable[[Tensor], Tensor], eager: Callable[[Tensor], Tensor], batch: Tensor) -> Comparison:
-    """Runs both on ``batch``, first for their logits, then in alternation for their time.
-
-    The two take turns within every round, so that a change of the machine's speed meets both.
-    """
+    """Runs both on ``batch``, first for their logits, then in alternation for their time."""
     batch = batch.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        logits, expected = fused(batch), eager(batch)
-        for _ in range(WARMUP_ROUNDS):
-            fused(batch)
-            eager(batch)
-        fused_times, eager_times = [], []
-        deadline = time.perf_counter() + BUDGET_SECONDS
-        for done in range(MAX_ROUNDS):
-            if done >= MIN_ROUNDS and time.perf_counter() > deadline:
-                break
-            fused_times.append(_milliseconds(fused, batch))
-            eager_times.append(_milliseconds(eager, batch))
+        return _compare(lambda: fused(batch), lambda: eager(batch), len(batch))
+
+
+def compare_steps(fused: nn.Module, eager: nn.Module, batch: Tensor) -> Comparison:
+    """The same for the forward and backward pass of a training step; the difference is that of the outputs."""
+    batch = batch.contiguous(memory_format=torch.channels_last)
+
+    def step(model: nn.Module) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            model.zero_grad(set_to_none=True)
+            # The same dropouts for both.
+            torch.manual_seed(0)
+            y = model(batch)
+            y.square().mean().backward()
+            return y.detach()
+
+        return run
+
+    return _compare(step(fused), step(eager), len(batch))
+
+
+def _compare(fused: Callable[[], Tensor], eager: Callable[[], Tensor], batch: int) -> Comparison:
+    """The two take turns within every round, so that a change of the machine's speed meets both."""
+    logits, expected = fused(), eager()
+    for _ in range(WARMUP_ROUNDS):
+        fused()
+        eager()
+    fused_times, eager_times = [], []
+    deadline = time.perf_counter() + BUDGET_SECONDS
+    for done in range(MAX_ROUNDS):
+        if done >= MIN_ROUNDS and time.perf_counter() > deadline:
+            break
+        fused_times.append(_milliseconds(fused))
+        eager_times.append(_milliseconds(eager))
     return Comparison(
         logit_difference=(logits - expected).abs().max().item(),
         logit_scale=expected.abs().max().item(),
         fused_ms=statistics.median(fused_times),
         eager_ms=statistics.median(eager_times),
-        batch=batch.shape[0],
+        batch=batch,
         rounds=len(fused_times),
     )
 
 
-def _milliseconds(call: Callable[[Tensor], Tensor], batch: Tensor) -> float:
+def _milliseconds(call: Callable[[], Tensor]) -> float:
     start = time.perf_counter()
-    call(batch)
+    call()
     return (time.perf_counter() - start) * 1e3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +27,13 @@ def print_error(error: Exception) -> None:
     """Shows an error that the user can mend."""
     panel = Panel(escape(str(error)), title="Error", title_align="left", border_style="red")
     Console(stderr=True, highlight=False).print(panel)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Says on stderr what is being done, where that is a terminal."""
+    with Console(stderr=True, highlight=False).status("") as status:
+        yield lambda text: status.update(escape(text))
 
 
 def properties(title: str) -> Table:

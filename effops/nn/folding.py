@@ -95,16 +95,19 @@ class FoldCache:
         """Keep a call for inputs of its shape; the oldest of several goes."""
         self._prepared[key] = [prepared, *self._prepared.get(key, ())][:_SHAPES]
 
-    def get(self, name: str, conv: nn.Module, bn: nn.Module | None, scale: Tensor | None = None) -> Folded | None:
+    def get(
+        self, name: str, conv: nn.Module, bn: nn.Module | None, scale: Tensor | None = None, *, vouched: bool = False
+    ) -> Folded | None:
         """Folded weights that are up to date, or None where this pair cannot be folded.
 
         It cannot while the batch norm is in training mode or keeps no statistics, when either module is not
-        the plain torch one (replaced, parametrized, quantized), or has hooks, which folding would pass by.
+        the plain torch one (replaced, parametrized, quantized), or has hooks, which folding would pass by;
+        unless the caller has ``vouched`` for them.
 
         A change is seen by the tensors' identity, version counter and address. Edits through ``tensor.data``
         leave no such trace; ``train()`` and ``eval()`` drop what was folded.
         """
-        if not _can_fold(conv, bn):
+        if not _can_fold(conv, bn, vouched):
             return None
         tensors = tensors_of(conv, bn, scale)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and _any_requires_grad(tensors)):
@@ -123,10 +126,12 @@ class FoldCache:
         return entry.folded
 
 
-def _can_fold(conv: nn.Module, bn: nn.Module | None) -> bool:
-    if not is_plain(conv, CONVS):
+def _can_fold(conv: nn.Module, bn: nn.Module | None, vouched: bool) -> bool:
+    if not (vouched or is_plain(conv, CONVS)):
         return False
-    return bn is None or (is_plain(bn, NORMS) and not bn.training and bn._buffers["running_mean"] is not None)
+    if bn is None:
+        return True
+    return (vouched or is_plain(bn, NORMS)) and not bn.training and bn._buffers["running_mean"] is not None
 
 
 def tensors_of(conv: nn.Module, bn: nn.Module | None, scale: Tensor | None) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -54,6 +54,8 @@ class Unit:
         act: name of the activation.
         se: squeeze-excite before the convolution, or None.
         scale: layer scale, (O,) or None; the activation is then the identity.
+        padding: how the convolution pads, where a module of another make does not say it as torch's does.
+        vouched: the caller has checked that fused ops may stand for conv and bn; they are not torch's own types.
     """
 
     key: str
@@ -62,19 +64,24 @@ class Unit:
     act: str
     se: Gate | None = None
     scale: Tensor | None = None
+    padding: tuple[int, int] | Literal["same"] | None = None
+    vouched: bool = False
+
+    def op_padding(self) -> tuple[int, int] | Literal["same"]:
+        return op_padding(self.conv) if self.padding is None else self.padding
 
 
 @dataclass(slots=True)
 class _FoldedUnit:
     kind: str
-    conv: nn.Conv2d
+    unit: Unit
     weights: Folded
     act: str
     se: SqueezeExcite | None
 
     def geometry(self) -> dict:
-        conv = self.conv
-        return {"stride": conv.stride, "padding": op_padding(conv), "dilation": conv.dilation}
+        conv = self.unit.conv
+        return {"stride": conv.stride, "padding": self.unit.op_padding(), "dilation": conv.dilation}
 
 
 # The factor of every sample of a batch, or None: stochastic depth.
@@ -189,9 +196,9 @@ def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:
     return x
 
 
-def kind(conv: nn.Module) -> str | None:
+def kind(conv: nn.Module, *, vouched: bool = False) -> str | None:
     """Which ops run a convolution: "pointwise", "depthwise", "dense", or None for a module that none runs."""
-    if not is_plain(conv, CONVS) or conv.padding_mode != "zeros":
+    if not (vouched or is_plain(conv, CONVS)) or conv.padding_mode != "zeros":
         return None
     if conv.groups == 1:
         plain = conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding in ((0, 0), "same", "valid")
@@ -207,13 +214,13 @@ def _is_gate(module: Gate | nn.Module) -> bool:
 def _fold(units: Sequence[Unit], folds: FoldCache) -> list[_FoldedUnit] | None:
     found = []
     for unit in units:
-        of = kind(unit.conv)
+        of = kind(unit.conv, vouched=unit.vouched)
         if of is None or not (unit.se is None or (of == POINTWISE and _is_gate(unit.se))):
             return None
-        weights = folds.get(unit.key, unit.conv, unit.bn, unit.scale)
+        weights = folds.get(unit.key, unit.conv, unit.bn, unit.scale, vouched=unit.vouched)
         if weights is None:
             return None
-        found.append(_FoldedUnit(of, unit.conv, weights, unit.act, unit.se and unit.se.gate_weights()))
+        found.append(_FoldedUnit(of, unit, weights, unit.act, unit.se and unit.se.gate_weights()))
     return found
 
 
@@ -274,14 +281,14 @@ def _gate(se: SqueezeExcite | None, y: Tensor, pooled: Tensor | None) -> Tensor 
 def _layers(units: Sequence[Unit]) -> list[Layer] | None:
     found = []
     for i, unit in enumerate(units):
-        of, bn, se = kind(unit.conv), unit.bn, unit.se
-        if of is None or bn is None or unit.conv.bias is not None or not is_plain(bn, NORMS):
+        of, bn, se = kind(unit.conv, vouched=unit.vouched), unit.bn, unit.se
+        if of is None or bn is None or unit.conv.bias is not None or not (unit.vouched or is_plain(bn, NORMS)):
             return None
         if (of == DENSE and i > 0) or not (se is None or (of == POINTWISE and i > 0 and _is_gate(se))):
             return None
         conv, weights = unit.conv, se and se.gate_weights()
         norm = _scaled(batch_norm_of(bn), unit.scale)
-        found.append(Layer(of, conv.weight, norm, conv.stride, op_padding(conv), conv.dilation, unit.act, weights))
+        found.append(Layer(of, conv.weight, norm, conv.stride, unit.op_padding(), conv.dilation, unit.act, weights))
     return found
 
 

@@ -37,6 +37,7 @@ class Backend:
         run: runs the call.
         run_chain: runs a chain in training; returns its outputs and the statistics of its units.
         namespace: of torch.ops, where its kernels are; None for the reference.
+        dtypes: that its kernels compute in; empty means all.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Backend:
     run: Callable[[Op, tuple], Outputs]
     run_chain: Callable[[Chain, tuple], ChainOutputs]
     namespace: str | None = None
+    dtypes: tuple[torch.dtype, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def _kernels(
         partial(_run_kernel, namespace),
         partial(_run_kernel_chain, namespace),
         namespace,
+        dtypes,
     )
 
 
@@ -162,6 +165,19 @@ def backend(name: str) -> Iterator[None]:
         yield
     finally:
         _forced = before
+
+
+def serves(x: Tensor) -> bool:
+    """Whether kernels, or the backend that was asked for, run calls on such a tensor; else only the reference would."""
+    if _forced is not None:
+        return True
+    device, dtype = x.device.type, x.dtype
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    return any(
+        device in backend.device_types and backend.missing is None and dtype in backend.dtypes
+        for backend in BACKENDS.values()
+    )
 
 
 def why_not(backend: Backend, op: Op, args: tuple) -> str | None:

@@ -49,7 +49,7 @@ def test_version(run: Run) -> None:
 
 
 def test_help_of_every_command_has_examples(run: Run) -> None:
-    for command in ("doctor", "list", "info", "classify"):
+    for command in ("doctor", "list", "info", "classify", "fuse"):
         text = run(command, "--help").out
         assert "Examples" in text
         assert f"effops {command}" in text
