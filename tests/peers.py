@@ -1,8 +1,4 @@
-"""The independent implementations that tests compare with, and the real checkpoints and photographs.
-
-timm imports torchvision, whose wheels are built for CUDA: beside a CPU torch their compiled ops do not load
-and the import stops. Only Python model code is wanted here, so schemas without kernels stand in for them.
-"""
+"""The independent implementations that tests compare with, and the real checkpoints and photographs."""
 
 from __future__ import annotations
 
@@ -17,16 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-_SCHEMAS = ("nms", "qnms")
-
-
-@cache
-def _torchvision_schemas() -> torch.library.Library:
-    """The cache keeps the library alive: the schemas go with it."""
-    library = torch.library.Library("torchvision", "DEF")
-    for name in _SCHEMAS:
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
+from effops.cli.libraries import import_library
 
 
 @cache
@@ -36,11 +23,7 @@ def _import(name: str) -> ModuleType:
             f"{name} is not installed: pip install --no-deps -r requirements/peers.txt",
             allow_module_level=True,
         )
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        _torchvision_schemas()
-    return importlib.import_module(name)
+    return import_library(name)
 
 
 def timm() -> ModuleType:

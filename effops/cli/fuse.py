@@ -18,6 +18,7 @@ from torch import nn
 import effops
 from effops.cli.comparison import Comparison, compare, compare_steps
 from effops.cli.console import examples, output, print_json, progress, properties, records
+from effops.cli.libraries import import_library
 from effops.errors import ArgumentError
 from effops.fuse import FuseReport
 
@@ -82,7 +83,7 @@ def _build(timm: str | None, torchvision: str | None, module: str | None) -> nn.
 
 def _of_library(library: str, make: Any, name: str, option: str) -> nn.Module:
     try:
-        loaded = importlib.import_module(library)
+        loaded = import_library(library)
     except (ImportError, RuntimeError) as error:
         raise ArgumentError(
             f"{option}: {library} cannot be imported: {error}. Install it: pip install {library}"
