@@ -2,8 +2,18 @@
 
 from .arch import Arch, Head, Preprocessing, Stem
 from .block_string import BlockSpec, parse_block
-from .blocks import Block, Conv, ConvBNAct, DepthwiseSeparable, InvertedResidual, SqueezeExcite, Stage
+from .blocks import (
+    Block,
+    ConvBNAct,
+    DepthwiseSeparable,
+    FusedMBConv,
+    InvertedResidual,
+    MobileAttention,
+    Stage,
+    UniversalInvertedResidual,
+)
 from .catalog import ARCHS, find_arch, find_port, list_archs
+from .conv import Conv, Learned, SqueezeExcite
 from .counts import Counts, Part, parts, total
 
 __all__ = [
@@ -15,13 +25,17 @@ __all__ = [
     "ConvBNAct",
     "Counts",
     "DepthwiseSeparable",
+    "FusedMBConv",
     "Head",
     "InvertedResidual",
+    "Learned",
+    "MobileAttention",
     "Part",
     "Preprocessing",
     "SqueezeExcite",
     "Stage",
     "Stem",
+    "UniversalInvertedResidual",
     "find_arch",
     "find_port",
     "list_archs",

@@ -7,10 +7,32 @@ from fnmatch import fnmatchcase
 
 from effops.errors import ArgumentError
 
-from . import efficientnet, efficientnet_lite, mobilenetv2, mobilenetv3
+from . import (
+    efficientnet,
+    efficientnet_edgetpu,
+    efficientnet_lite,
+    efficientnetv2,
+    mobilenet_edgetpu,
+    mobilenet_multi,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    mobilenetv4,
+)
 from .arch import Arch
 
-FAMILIES = (efficientnet, efficientnet_lite, mobilenetv2, mobilenetv3)
+FAMILIES = (
+    efficientnet,
+    efficientnet_edgetpu,
+    efficientnet_lite,
+    efficientnetv2,
+    mobilenet_edgetpu,
+    mobilenet_multi,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    mobilenetv4,
+)
 
 ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.rows()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .arch import Arch, Head, Preprocessing, Stem, tensorflow_twin, torchvision_twin
-from .scaling import SqueezeRule, resolve_stages, round_channels
+from .arch import BN_EPS_TF, BN_MOMENTUM_TF, Arch, Head, Preprocessing, Stem, tensorflow_twin, torchvision_twin
+from .scaling import SqueezeRule, Style, resolve_stages, round_channels
 
 B0 = (
     ("ds_r1_k3_s1_e1_c16_se0.25",),
@@ -63,9 +63,8 @@ def efficientnet(name: str, width: float, depth: float, resolution: int, dropout
         stem=stem,
         stages=resolve_stages(
             B0,
+            Style(act=stem.act, squeeze=SqueezeRule(base="input", gate="sigmoid")),
             in_channels=stem.channels,
-            act=stem.act,
-            squeeze=SqueezeRule(base="input", gate="sigmoid"),
             width=width,
             depth=depth,
         ),
@@ -78,12 +77,8 @@ def efficientnet(name: str, width: float, depth: float, resolution: int, dropout
 
 def _torchvision_twin(arch: Arch) -> Arch:
     crop, resize = TORCHVISION[arch.name]
-    return torchvision_twin(
-        arch,
-        f"tv_{arch.name}",
-        Preprocessing(resolution=crop, crop_pct=crop / resize),
-        tensorflow_norm=arch.name in _TORCHVISION_TENSORFLOW_NORM,
-    )
+    norm = {"bn_eps": BN_EPS_TF, "bn_momentum": BN_MOMENTUM_TF} if arch.name in _TORCHVISION_TENSORFLOW_NORM else {}
+    return torchvision_twin(arch, f"tv_{arch.name}", Preprocessing(resolution=crop, crop_pct=crop / resize), **norm)
 
 
 def rows() -> list[Arch]:

@@ -6,11 +6,17 @@ import math
 
 from torch import nn
 
-from effops.arch import Arch, Block, ConvBNAct, DepthwiseSeparable, InvertedResidual
+from effops import nn as effops_nn
+from effops.arch import (
+    Arch,
+    Block,
+    ConvBNAct,
+    DepthwiseSeparable,
+    FusedMBConv,
+    MobileAttention,
+    UniversalInvertedResidual,
+)
 from effops.errors import ArgumentError
-from effops.nn import ConvBNAct as ConvBNActModule
-from effops.nn import DepthwiseSeparable as DepthwiseSeparableModule
-from effops.nn import MBConv
 
 from .network import Network
 
@@ -59,23 +65,46 @@ def build(
 
 def build_block(block: Block, arch: Arch, *, drop_path: float = 0.0) -> nn.Module:
     """The module of one block, with the padding and the batch norm of its network."""
-    style = {
-        "stride": block.stride,
+    common = {
         "padding": "same" if arch.padding == "same" else None,
-        "act": block.act,
+        "residual": block.residual,
+        "drop_path": drop_path,
         "bn_eps": arch.bn_eps,
         "bn_momentum": arch.bn_momentum,
     }
+    channels = block.in_channels, block.out_channels
+    if isinstance(block, MobileAttention):
+        return effops_nn.MobileAttention(
+            *channels,
+            heads=block.heads,
+            key_channels=block.key_channels,
+            key_stride=block.key_stride,
+            kernel_size=block.kernel_size,
+            layer_scale_init=block.layer_scale,
+            **common,
+        )
+    style = {**common, "stride": block.stride, "act": block.act, "anti_alias": block.anti_alias}
     if isinstance(block, ConvBNAct):
-        return ConvBNActModule(block.in_channels, block.out_channels, block.kernel_size, **style)
-    if isinstance(block, (DepthwiseSeparable, InvertedResidual)):
-        style |= {"residual": block.residual, "drop_path": drop_path}
-        if block.se:
-            style |= {"se_channels": block.se.channels, "se_act": block.se.act, "se_gate": block.se.gate}
-        if isinstance(block, DepthwiseSeparable):
-            return DepthwiseSeparableModule(block.in_channels, block.out_channels, block.kernel_size, **style)
-        return MBConv(block.in_channels, block.mid_channels, block.out_channels, block.kernel_size, **style)
-    raise ArgumentError(f"no module is known for a block of kind {type(block).__name__}")
+        return effops_nn.ConvBNAct(*channels, block.kernel_size, **style)
+    if block.se:
+        style |= {"se_channels": block.se.channels, "se_act": block.se.act, "se_gate": block.se.gate}
+    if isinstance(block, DepthwiseSeparable):
+        style |= {"project_act": block.project_act, "group_size": block.group_size}
+        return effops_nn.DepthwiseSeparable(*channels, block.kernel_size, **style)
+    channels = block.in_channels, block.mid_channels, block.out_channels
+    if isinstance(block, UniversalInvertedResidual):
+        return effops_nn.UniversalInvertedResidual(
+            *channels,
+            start_kernel_size=block.start_kernel_size,
+            mid_kernel_size=block.kernel_size,
+            end_kernel_size=block.end_kernel_size,
+            layer_scale_init=block.layer_scale,
+            **style,
+        )
+    style["group_size"] = block.group_size
+    if isinstance(block, FusedMBConv):
+        return effops_nn.FusedMBConv(*channels, block.kernel_size, **style)
+    return effops_nn.MBConv(*channels, block.kernel_size, **style)
 
 
 def initialise(network: nn.Module) -> None:

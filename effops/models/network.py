@@ -51,7 +51,7 @@ class Network(UnitModule):
         self.backend = backend
         self.grad_checkpointing = False
         self.num_features = arch.num_features
-        self.head_hidden_size = arch.head.channels
+        self.head_hidden_size = arch.classifier_channels
 
         stem = arch.stem_conv(in_chans)
         self.conv_stem = conv2d(
@@ -63,11 +63,11 @@ class Network(UnitModule):
         )
         self.bn1 = nn.BatchNorm2d(stem.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
         self.blocks = blocks
-        head = arch.head_conv()
-        self.conv_head = conv2d(head.in_channels, head.out_channels, head.kernel_size, bias=head.bias)
-        if arch.head.norm:
-            self.bn2 = nn.BatchNorm2d(head.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
-        self._head_bn = head.bn
+        if head := arch.head_conv():
+            self.conv_head = conv2d(head.in_channels, head.out_channels, head.kernel_size, bias=head.bias)
+            if head.bn:
+                norm = nn.BatchNorm2d(head.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
+                self.add_module(head.bn, norm)
         self._set_classifier(num_classes, global_pool)
 
     @property
@@ -99,13 +99,15 @@ class Network(UnitModule):
                 x = checkpoint(stage, x, use_reentrant=False)
         else:
             x = self.blocks(x)
-        return x if self.arch.head.pooled else self._conv_bn_act("conv_head", self._head_bn, x, self.arch.head.act)
+        head = self.arch.head
+        return x if head is None or head.pooled else self._conv_bn_act("conv_head", head.bn, x, head.act)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the feature map and classify it; ``pre_logits`` stops before dropout and the classifier."""
         x = self.global_pool(x)
-        if self.arch.head.pooled:
-            x = self._conv_bn_act("conv_head", self._head_bn, x, self.arch.head.act)
+        head = self.arch.head
+        if head is not None and head.pooled:
+            x = self._conv_bn_act("conv_head", head.bn, x, head.act)
         if self.global_pool.name:
             x = x.flatten(1)
         if pre_logits:
@@ -118,7 +120,7 @@ class Network(UnitModule):
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         """Replace the classifier by a new one of the model's device and dtype; 0 classes removes it."""
-        weight = self.conv_head.weight
+        weight = self.conv_stem.weight
         self._set_classifier(num_classes, global_pool)
         self.classifier.to(device=weight.device, dtype=weight.dtype).train(self.training)
         self.global_pool.train(self.training)

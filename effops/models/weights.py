@@ -85,7 +85,7 @@ def export_state_dict(network: Network, spelling: str) -> dict[str, Tensor]:
         raise ArgumentError(f"spelling must be one of {', '.join(possible)} for {network.arch.name}; got {spelling!r}")
     ours = network.state_dict()
     exported = {key: ours[our_key] for key, our_key in known.keys(network.arch).items() if our_key in ours}
-    if spelling == "torchvision" and network.arch.head.pooled:
+    if spelling == "torchvision" and network.arch.head and network.arch.head.pooled:
         exported["classifier.0.weight"] = exported["classifier.0.weight"].flatten(1)
     return exported
 
@@ -189,8 +189,8 @@ def _fits(arch: Arch, spelling: Spelling, state_dict: Mapping[str, Tensor]) -> b
     foreign = {ours: key for key, ours in keys.items()}
     for conv in arch.convs():
         weight = state_dict.get(foreign[f"{conv.name}.weight"])
-        shape = (conv.out_channels, conv.in_channels // conv.groups, conv.kernel_size, conv.kernel_size)
-        if weight is None or (*weight.shape, 1, 1)[:4] != shape:
+        shape = conv.weight_shape
+        if weight is None or (*weight.shape, 1, 1)[: len(shape)] != shape:
             return False
     return True
 

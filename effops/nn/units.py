@@ -7,7 +7,7 @@ chain of raw convolutions in training, or the modules one by one where neither m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Unit:
         act: name of the activation.
         se: squeeze-excite before the convolution, or None.
         scale: layer scale, (O,) or None; the activation is then the identity.
+        pool: a module after all that, or None: anti-aliasing, which halves the map.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Unit:
     act: str
     se: Gate | None = None
     scale: Tensor | None = None
+    pool: nn.Module | None = None
 
 
 @dataclass(slots=True)
@@ -115,6 +117,11 @@ class UnitModule(FoldingModule):
         self, units: Sequence[Unit], x: Tensor, *, residual: bool = False, drop_path: nn.Module | None = None
     ) -> Tensor:
         """The units, and x added with ``residual``; drop_path works on what is added to x."""
+        for i, unit in enumerate(units):
+            if unit.pool is not None:
+                # No op pools: what lies before and what lies after run on their own. A halved map has no residual.
+                x = unit.pool(self._run([*units[:i], replace(unit, pool=None)], x))
+                return self._run(units[i + 1 :], x) if units[i + 1 :] else x
         folds = None if self.training else self._folds
         if drop_path is None or not residual:
             y = run_units(units, x, folds, residual=residual, memory=self.memory)

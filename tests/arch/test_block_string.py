@@ -43,7 +43,7 @@ def test_reads_options_in_any_order(text, expected):
     ("text", "complaint"),
     [
         ("", "unknown kind ''"),
-        ("xx_r1_k3_s1_c16", "unknown kind 'xx', expected one of cn, ds, ir"),
+        ("xx_r1_k3_s1_c16", "unknown kind 'xx', expected one of cn, ds, dsa, ir, er, uir, mqa"),
         ("ir_r1_k3_s1_c16", "needs e"),
         ("ds_k3", "needs c, r, s"),
         ("ir_r1_k3_s1_e6_c16_k5", "'k' is given twice"),
