@@ -15,6 +15,7 @@ from .blocks import (
 from .catalog import ARCHS, find_arch, find_port, list_archs
 from .conv import Conv, Learned, SqueezeExcite
 from .counts import Counts, Part, parts, total
+from .features import Feature, features, take_indices
 
 __all__ = [
     "ARCHS",
@@ -25,6 +26,7 @@ __all__ = [
     "ConvBNAct",
     "Counts",
     "DepthwiseSeparable",
+    "Feature",
     "FusedMBConv",
     "Head",
     "InvertedResidual",
@@ -36,10 +38,12 @@ __all__ = [
     "Stage",
     "Stem",
     "UniversalInvertedResidual",
+    "features",
     "find_arch",
     "find_port",
     "list_archs",
     "parse_block",
     "parts",
+    "take_indices",
     "total",
 ]

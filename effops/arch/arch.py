@@ -27,12 +27,14 @@ class Preprocessing:
 
     Attributes:
         resolution: side of the square input in pixels.
+        crop_mode: "squash" resizes both sides to resolution / crop_pct instead of the short one.
         interpolation: "bilinear" or "bicubic".
         mean, std: per channel, for pixels in [0, 1].
     """
 
     resolution: int = 224
     crop_pct: float = 0.875
+    crop_mode: Literal["center", "squash"] = "center"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -84,6 +86,8 @@ class Arch:
         norm_group: group norm over so many channels in the place of every batch norm; 0 for batch norm.
         drop_rate: dropout before the classifier in the published training.
         source: paper or code that the row was taken from.
+        tag: name of the trained weights that the preprocessing is of, "" for the row's own.
+        num_classes: of those weights.
         port: the trained weights that the row fits. The same layers trained elsewhere need another padding or
             batch norm eps, which no shape reveals.
     """
@@ -101,6 +105,8 @@ class Arch:
     norm_group: int = 0
     drop_rate: float = 0.0
     preprocessing: Preprocessing = Preprocessing()
+    tag: str = ""
+    num_classes: int = 1000
 
     @property
     def resolution(self) -> int:

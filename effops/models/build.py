@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -18,6 +20,7 @@ from effops.arch import (
 )
 from effops.errors import ArgumentError
 
+from .feature_network import FeatureNetwork
 from .network import Network
 
 
@@ -36,23 +39,10 @@ def build(
     Args:
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
     """
-    if in_chans < 1:
-        raise ArgumentError(f"in_chans must be at least 1; got {in_chans}")
-    for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
-        if not 0 <= rate < 1:
-            raise ArgumentError(f"{name} must be in [0, 1); got {rate}")
-    depth = sum(len(stage) for stage in arch.stages)
-    index = 0
-    stages = []
-    for stage in arch.stages:
-        modules = []
-        for block in stage:
-            modules.append(build_block(block, arch, drop_path=drop_path_rate * index / depth))
-            index += 1
-        stages.append(nn.Sequential(*modules))
+    _check_rate("drop_rate", drop_rate)
     network = Network(
         arch,
-        nn.Sequential(*stages),
+        _blocks(arch, in_chans, drop_path_rate),
         num_classes=num_classes,
         in_chans=in_chans,
         drop_rate=drop_rate,
@@ -61,6 +51,42 @@ def build(
     )
     initialise(network)
     return network
+
+
+def build_features(
+    arch: Arch,
+    *,
+    in_chans: int = 3,
+    out_indices: int | Sequence[int] | None = None,
+    drop_path_rate: float = 0.0,
+    backend: str | None = None,
+) -> FeatureNetwork:
+    """Build a network without head that gives feature maps, with freshly drawn weights."""
+    blocks = _blocks(arch, in_chans, drop_path_rate)
+    network = FeatureNetwork(arch, blocks, in_chans=in_chans, out_indices=out_indices, backend=backend)
+    initialise(network)
+    return network
+
+
+def _blocks(arch: Arch, in_chans: int, drop_path_rate: float) -> nn.Sequential:
+    if in_chans < 1:
+        raise ArgumentError(f"in_chans must be at least 1; got {in_chans}")
+    _check_rate("drop_path_rate", drop_path_rate)
+    depth = sum(len(stage) for stage in arch.stages)
+    index = itertools.count()
+    return nn.Sequential(
+        *(
+            nn.Sequential(
+                *(build_block(block, arch, drop_path=drop_path_rate * next(index) / depth) for block in stage)
+            )
+            for stage in arch.stages
+        )
+    )
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ArgumentError(f"{name} must be in [0, 1); got {rate}")
 
 
 def build_block(block: Block, arch: Arch, *, drop_path: float = 0.0) -> nn.Module:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from effops.arch import find_arch
 from effops.errors import CheckpointError
-from effops.models import build, create_model, export_state_dict, load_checkpoint
+from effops.models import build, create_model, export_state_dict, load
 from tests import peers
 
 
@@ -153,7 +153,7 @@ def test_a_failed_load_leaves_the_model_alone(source, path):
     model = create_model("mobilenetv3_small_075")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(CheckpointError):
-        load_checkpoint(model, path)
+        load(model, path)
     assert_same_state(model, before)
 
 
@@ -179,7 +179,7 @@ def test_a_width_without_a_twin_needs_the_numbers_of_its_family(path):
     torch.save(export_state_dict(create_model("mobilenetv3_small_075"), "torchvision"), path)
     assert "effops.models.build(dataclasses.replace" in refusal("mobilenetv3_small_075", path)
     arch = find_arch("mobilenetv3_small_075")
-    load_checkpoint(build(replace(arch, bn_eps=1e-3)), path)
+    load(build(replace(arch, bn_eps=1e-3)), path)
 
 
 def test_torchvision_weights_fit_timms_row_where_the_numbers_agree(path):
