@@ -11,6 +11,7 @@ from effops.errors import ArgumentError
 
 from . import (
     efficientnet,
+    efficientnet_condconv,
     efficientnet_edgetpu,
     efficientnet_lite,
     efficientnetv2,
@@ -26,6 +27,7 @@ from .weight_sets import weight_sets
 
 FAMILIES = (
     efficientnet,
+    efficientnet_condconv,
     efficientnet_edgetpu,
     efficientnet_lite,
     efficientnetv2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from effops.arch import (
     ConvBNAct,
     DepthwiseSeparable,
     FusedMBConv,
+    InvertedResidual,
     MobileAttention,
     UniversalInvertedResidual,
 )
@@ -22,6 +24,9 @@ from effops.errors import ArgumentError
 
 from .feature_network import FeatureNetwork
 from .network import Network
+from .trunk import Trunk
+
+TrunkT = TypeVar("TrunkT", bound=Trunk)
 
 
 def build(
@@ -49,8 +54,7 @@ def build(
         global_pool=global_pool,
         backend=backend,
     )
-    initialise(network)
-    return network
+    return _finished(network, arch)
 
 
 def build_features(
@@ -64,8 +68,24 @@ def build_features(
     """Build a network without head that gives feature maps, with freshly drawn weights."""
     blocks = _blocks(arch, in_chans, drop_path_rate)
     network = FeatureNetwork(arch, blocks, in_chans=in_chans, out_indices=out_indices, backend=backend)
+    return _finished(network, arch)
+
+
+def _finished(network: TrunkT, arch: Arch) -> TrunkT:
     initialise(network)
+    if arch.norm_group:
+        to_group_norm(network, arch.norm_group)
     return network
+
+
+def to_group_norm(module: nn.Module, group_size: int) -> None:
+    """Put a fresh group norm in the place of every batch norm."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            channels = child.num_features
+            setattr(module, name, nn.GroupNorm(channels // group_size, channels, eps=child.eps))
+        else:
+            to_group_norm(child, group_size)
 
 
 def _blocks(arch: Arch, in_chans: int, drop_path_rate: float) -> nn.Sequential:
@@ -127,6 +147,9 @@ def build_block(block: Block, arch: Arch, *, drop_path: float = 0.0) -> nn.Modul
             layer_scale_init=block.layer_scale,
             **style,
         )
+    if isinstance(block, InvertedResidual) and block.experts:
+        del style["anti_alias"]
+        return effops_nn.CondMBConv(*channels, block.kernel_size, experts=block.experts, **style)
     style["group_size"] = block.group_size
     if isinstance(block, FusedMBConv):
         return effops_nn.FusedMBConv(*channels, block.kernel_size, **style)
@@ -136,7 +159,8 @@ def build_block(block: Block, arch: Arch, *, drop_path: float = 0.0) -> nn.Modul
 def initialise(network: nn.Module) -> None:
     """Draw convolution weights as tensorflow/tpu does: normal with variance 2 / fan out, biases zero.
 
-    Fan out counts the output channels of one group, so that a depthwise convolution's is its number of taps.
+    Fan out counts the output channels of one group, so that a depthwise convolution's is its number of taps. Attention
+    is drawn as timm does, uniformly (Glorot and Bengio 2010).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -144,3 +168,11 @@ def initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, effops_nn.CondMBConv):
+            bound = (module.routing_fn.in_features + module.routing_fn.out_features) ** -0.5
+            nn.init.uniform_(module.routing_fn.weight, -bound, bound)
+            nn.init.zeros_(module.routing_fn.bias)
+    for module in network.modules():
+        if isinstance(module, effops_nn.MultiQueryAttention):
+            for conv in (child for child in module.modules() if isinstance(child, nn.Conv2d)):
+                nn.init.xavier_uniform_(conv.weight)

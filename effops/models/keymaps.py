@@ -47,12 +47,13 @@ class Spelling:
 def _leaves(arch: Arch) -> dict[str, tuple[str, ...]]:
     """Our module paths with the names of their tensors."""
     found = {"classifier": _LEARNED_LEAVES["linear"]}
+    norm = _NORM_LEAVES[:2] if arch.norm_group else _NORM_LEAVES
     for conv in arch.convs():
         found[conv.name] = ("weight", "bias") if conv.bias else ("weight",)
         if conv.bn:
-            found[conv.bn] = _NORM_LEAVES
+            found[conv.bn] = norm
     for item in arch.learned():
-        found[item.name] = _LEARNED_LEAVES.get(item.kind, _NORM_LEAVES)
+        found[item.name] = _LEARNED_LEAVES.get(item.kind, norm)
     return found
 
 

@@ -3,6 +3,7 @@
 from .anti_alias import BlurPool2d
 from .attention import MobileAttention, MultiQueryAttention
 from .blocks import DepthwiseSeparable, FusedMBConv, MBConv
+from .cond_conv import CondConv2d, CondMBConv
 from .conv_bn_act import ConvBNAct, DepthwiseConvBNAct, PointwiseConvBNAct
 from .drop_path import DropPath
 from .layer_scale import LayerScale2d
@@ -13,6 +14,8 @@ from .universal import UniversalInvertedResidual
 
 __all__ = [
     "BlurPool2d",
+    "CondConv2d",
+    "CondMBConv",
     "ConvBNAct",
     "DepthwiseConvBNAct",
     "DepthwiseSeparable",

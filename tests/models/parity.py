@@ -2,15 +2,15 @@
 
     python -m tests.models.parity 'mobilenetv4*' 'efficientnetv2_s'
 
-compares the models of these names and writes what it measured into docs/parity.csv, from which ``make model-table``
-makes docs/models.md.
+compares the models of these names, the smallest first, and writes what it measured into docs/parity.csv, from which
+``make model-table`` makes docs/models.md. ``--resume`` leaves out what is there already.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gc
-import sys
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import effops
-from effops.models import create_model, list_models
+from effops.models import create_model, list_models, model_info
 from effops.models.weights import translate
 from tests import peers, plain
 
@@ -156,13 +156,19 @@ def write_results(results: dict[str, Comparison]) -> None:
             writer.writerow({key: f"{v:.2e}" if isinstance(v, float) else v for key, v in row.items()})
 
 
-def main(globs: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare models with their peers.")
+    parser.add_argument("globs", nargs="*", default=["*"])
+    parser.add_argument("--resume", action="store_true", help="leave out models that the file has")
+    parser.add_argument("--gradients-up-to", type=float, default=1e9, metavar="PARAMS", help="of models of this size")
+    settings = parser.parse_args()
     torch.set_num_threads(1)
-    names = dict.fromkeys(name for glob in globs for name in list_models(glob))
+    names = {name for glob in settings.globs for name in list_models(glob)}
+    params = {name: model_info(name).params for name in names - set(read_results() if settings.resume else ())}
     failed = []
-    for name in names:
+    for name in sorted(params, key=lambda name: (params[name], name)):
         start = time.monotonic()
-        found = compare(name)
+        found = compare(name, gradients=params[name] <= settings.gradients_up_to)
         print(f"{time.monotonic() - start:6.1f} s  {found}", flush=True)
         write_results({**read_results(), name: found})
         gc.collect()
@@ -170,8 +176,8 @@ def main(globs: list[str]) -> None:
             found.check()
         except AssertionError:
             failed.append(name)
-    print(f"{len(names)} compared, {len(failed)} failed: {', '.join(failed)}")
+    print(f"{len(params)} compared, {len(failed)} failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
