@@ -32,11 +32,14 @@ _QUICK = {
     "tf_mobilenetv3_small_075",
 }
 _NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
+_QUICKLY_MADE = [
+    pytest.param(name, marks=pytest.mark.slow) if model_info(name).params > 50e6 else name for name in list_models()
+]
 # Minutes of float64 gradients on the largest networks add nothing that the smaller ones of the same rows do not show.
 _GRADIENTS_UP_TO = 60e6
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", _QUICKLY_MADE)
 def test_the_state_dict_is_the_peers_and_has_the_counted_parameters(name):
     """timm's: same keys in the same order, same shapes, same constants of the norms."""
     with torch.device("meta"):
@@ -48,6 +51,9 @@ def test_the_state_dict_is_the_peers_and_has_the_counted_parameters(name):
     if peers.peer_of(name) == "timm":
         assert shapes == shapes_peer
         assert (ours.num_features, ours.head_hidden_size) == (theirs.num_features, theirs.head_hidden_size)
+        keys = ("module", "num_chs", "reduction", "stage")
+        ends, ends_peer = ([[end[key] for key in keys] for end in model.feature_info] for model in (ours, theirs))
+        assert ends == ends_peer
     assert len(shapes) == len(shapes_peer)
     assert _constants(ours) == _constants(theirs)
 
