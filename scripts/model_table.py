@@ -72,9 +72,10 @@ def summary() -> str:
     exact = max((row for row in compared if row["exact"]), key=lambda row: float(row["exact"]))
     trained = [row for row in compared if row["gradients"]]
     steepest = max(trained, key=lambda row: float(row["gradients"]))
+    layouts = f"{worst['layouts']} between the peer's layouts"
     return (
         f"\n{len(list_models())} models, {len(compared)} of them compared.\n"
-        f"Largest error in float32: {worst['single']} (`{worst['name']}`, {worst['layouts']} between the peer's layouts);\n"
+        f"Largest error in float32: {worst['single']} (`{worst['name']}`, {layouts});\n"
         f"in float64: {exact['exact']} (`{exact['name']}`);\n"
         f"of a training step in float64, over {len(trained)} models: {steepest['gradients']} (`{steepest['name']}`)."
     )
