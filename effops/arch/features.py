@@ -54,6 +54,8 @@ def take_indices(indices: int | Sequence[int] | None, count: int, *, name: str) 
                 f"{name} as a number takes the last so many of {count} maps: 1 to {count}; got {indices}"
             )
         return list(range(count - indices, count))
+    if not indices:
+        raise ArgumentError(f"{name} must name at least one of {count} maps; got {indices!r}")
     for index in indices:
         if not -count <= index < count:
             raise ArgumentError(f"{name} must be from {-count} to {count - 1}, as there are {count} maps; got {index}")

@@ -93,6 +93,7 @@ def test_a_feature_network_trains_with_checkpointing():
     [
         ({"features_only": True, "out_indices": [5]}, "out_indices must be from -5 to 4.*got 5"),
         ({"features_only": True, "out_indices": 6}, "out_indices as a number.*1 to 5; got 6"),
+        ({"features_only": True, "out_indices": ()}, r"out_indices must name at least one of 5 maps; got \(\)"),
         ({"out_indices": [1]}, "out_indices=.* needs features_only=True"),
     ],
 )
