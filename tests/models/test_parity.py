@@ -33,7 +33,7 @@ _QUICK = {
 }
 _NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
 _QUICKLY_MADE = [
-    pytest.param(name, marks=pytest.mark.slow) if model_info(name).params > 50e6 else name for name in list_models()
+    pytest.param(name, marks=pytest.mark.slow) if model_info(name).params > 20e6 else name for name in list_models()
 ]
 # Minutes of float64 gradients on the largest networks add nothing that the smaller ones of the same rows do not show.
 _GRADIENTS_UP_TO = 60e6
