@@ -12,8 +12,8 @@ CXX_FILES = find csrc tests/cpp tests/cuda -type f \( -name '*.h' -o -name '*.cp
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpp test-cuda test-triton test-py test-slow cuda-report gpu-check bench lint format \
-	clean distclean
+.PHONY: help setup demo test test-cpp test-cuda test-triton test-py test-slow cuda-report gpu-check model-table bench \
+	lint format clean distclean
 
 help: ## list the targets
 	@printf 'effops: MobileNets and EfficientNets, fast in PyTorch\n\n'
@@ -59,6 +59,9 @@ test-triton: $(STAMPS)/build $(STAMPS)/test ## run the Triton kernels in their i
 test-slow: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/export $(STAMPS)/samples ## run the Python tests marked slow
 	$(PYTEST) -m slow $(TESTS)
 	TRITON_INTERPRET=1 $(PYTEST) -m slow tests/triton
+
+model-table: $(STAMPS)/build ## write docs/models.md: every model, its counts and its peer
+	$(BIN)/python scripts/model_table.py
 
 # On a machine with a GPU, with its own CUDA build of PyTorch: no .venv and no network.
 gpu-check: ## on a GPU: build, tests, compute-sanitizer, benches; logs in build/gpu-check, CSV in bench/results

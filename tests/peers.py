@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from effops.cli.libraries import import_library
+from tests import plain
 
 
 @cache
@@ -36,10 +37,10 @@ def torchvision() -> ModuleType:
 
 @torch.no_grad()
 def randomise(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Random batch norm weights, and the statistics of random images; leaves the model in eval.
+    """Random batch norm weights and layer scales, and the statistics of random images; leaves the model in eval.
 
     At initialisation the statistics are 0 and 1, which hides a wrong fold. Freely drawn ones let the values
-    of a deep network grow until rounding decides the logits.
+    of a deep network grow until rounding decides the logits. A layer scale of 1e-5 would hide all that is before it.
     """
     generator = torch.Generator().manual_seed(seed)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -48,6 +49,12 @@ def randomise(model: nn.Module, *, seed: int = 0) -> nn.Module:
         norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.6 + 0.7)
         norm.bias.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.1)
         norm.momentum = None
+    for norm in (module for module in model.modules() if isinstance(module, nn.GroupNorm)):
+        norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.6 + 0.7)
+        norm.bias.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.1)
+    for key, parameter in model.named_parameters():
+        if key.endswith("layer_scale.gamma"):
+            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.6 + 0.7)
     channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
     model.train()
     model(torch.randn(4, channels, 64, 64, generator=generator))
@@ -59,7 +66,13 @@ def randomise(model: nn.Module, *, seed: int = 0) -> nn.Module:
 
 
 def peer_model(name: str, *, num_classes: int = 1000) -> nn.Module:
-    """The independent model of this name: timm's, or torchvision's where timm has none."""
+    """The independent model of this name: timm's, torchvision's where timm has none, or plain torch where none has."""
+    if name in plain.NETWORKS:
+        return plain.build(name, num_classes=num_classes)
+    if name in _TIMM_WIDTHS:
+        module, function, width = _TIMM_WIDTHS[name]
+        make = getattr(importlib.import_module(f"{timm().__name__}.models.{module}"), function)
+        return make(name, width, num_classes=num_classes)
     if name in _TIMM_EQUIVALENTS:
         twin, settings = _TIMM_EQUIVALENTS[name]
         return timm().create_model(twin, num_classes=num_classes, **settings)
@@ -70,13 +83,32 @@ def peer_model(name: str, *, num_classes: int = 1000) -> nn.Module:
     return getattr(torchvision().models, name.removeprefix("tv_"))(num_classes=num_classes)
 
 
-# timm has the minimalistic models with TensorFlow's padding and eps only.
+def peer_of(name: str) -> str:
+    """Who made :func:`peer_model`: "timm", "torchvision" or "plain torch"."""
+    if name in plain.NETWORKS:
+        return "plain torch"
+    if name in _TIMM_WIDTHS or name in _TIMM_EQUIVALENTS or name in timm().list_models():
+        return "timm"
+    return "torchvision"
+
+
+# timm has these with TensorFlow's padding and eps only.
 _TIMM_EQUIVALENTS = {
-    f"mobilenetv3_{size}_minimal_100": (
-        f"tf_mobilenetv3_{size}_minimal_100",
-        {"pad_type": "", "bn_eps": 1e-5},
+    name: (f"tf_{name}", {"pad_type": "", "bn_eps": 1e-5})
+    for name in (
+        "mobilenetv3_large_minimal_100",
+        "mobilenetv3_small_minimal_100",
+        *(f"efficientnetv2_b{i}" for i in range(4)),
     )
-    for size in ("large", "small")
+}
+# Widths that timm has a function, but no name for.
+_TIMM_WIDTHS = {
+    **{f"mobilenetv1_{w}": ("efficientnet", "_gen_mobilenet_v1", int(w) / 100) for w in ("025", "050", "075")},
+    **{
+        f"mobilenetv3_{size}_{w}": ("mobilenetv3", "_gen_mobilenet_v3", int(w) / 100)
+        for size, widths in (("large", ("035", "050", "125", "150")), ("small", ("035", "125", "150")))
+        for w in widths
+    },
 }
 
 

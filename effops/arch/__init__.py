@@ -2,9 +2,20 @@
 
 from .arch import Arch, Head, Preprocessing, Stem
 from .block_string import BlockSpec, parse_block
-from .blocks import Block, Conv, ConvBNAct, DepthwiseSeparable, InvertedResidual, SqueezeExcite, Stage
+from .blocks import (
+    Block,
+    ConvBNAct,
+    DepthwiseSeparable,
+    FusedMBConv,
+    InvertedResidual,
+    MobileAttention,
+    Stage,
+    UniversalInvertedResidual,
+)
 from .catalog import ARCHS, find_arch, find_port, list_archs
+from .conv import Conv, Learned, SqueezeExcite
 from .counts import Counts, Part, parts, total
+from .features import Feature, features, take_indices
 
 __all__ = [
     "ARCHS",
@@ -15,17 +26,24 @@ __all__ = [
     "ConvBNAct",
     "Counts",
     "DepthwiseSeparable",
+    "Feature",
+    "FusedMBConv",
     "Head",
     "InvertedResidual",
+    "Learned",
+    "MobileAttention",
     "Part",
     "Preprocessing",
     "SqueezeExcite",
     "Stage",
     "Stem",
+    "UniversalInvertedResidual",
+    "features",
     "find_arch",
     "find_port",
     "list_archs",
     "parse_block",
     "parts",
+    "take_indices",
     "total",
 ]

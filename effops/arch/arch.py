@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .blocks import Conv, Stage
+from .blocks import Block, Stage
+from .conv import Conv, Learned
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,12 +27,14 @@ class Preprocessing:
 
     Attributes:
         resolution: side of the square input in pixels.
+        crop_mode: "squash" resizes both sides to resolution / crop_pct instead of the short one.
         interpolation: "bilinear" or "bicubic".
         mean, std: per channel, for pixels in [0, 1].
     """
 
     resolution: int = 224
     crop_pct: float = 0.875
+    crop_mode: Literal["center", "squash"] = "center"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -54,13 +57,20 @@ class Head:
 
     Attributes:
         pooled: the convolution works on the pooled vector (MobileNetV3) instead of the feature map.
-        norm: batch norm (``bn2``) follows; otherwise the convolution has a bias.
+        norm: batch norm (``bn2``, ``norm_head`` where pooled) follows; otherwise the convolution may have a bias.
+        bias: it has one.
     """
 
     channels: int
     act: str
     pooled: bool = False
     norm: bool = True
+    bias: bool = False
+
+    @property
+    def bn(self) -> str | None:
+        """Name of the batch norm."""
+        return ("norm_head" if self.pooled else "bn2") if self.norm else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +79,15 @@ class Arch:
 
     Attributes:
         family: the paper's name of the family, as listed.
+        head: None where the last stage is pooled and classified as it is.
         padding: "symmetric" pads (k - 1) / 2 on both sides; "same" is TensorFlow's SAME, which puts the odd
             zero after.
         bn_momentum: weight of the new value, as in torch.
+        norm_group: group norm over so many channels in the place of every batch norm; 0 for batch norm.
         drop_rate: dropout before the classifier in the published training.
         source: paper or code that the row was taken from.
+        tag: name of the trained weights that the preprocessing is of, "" for the row's own.
+        num_classes: of those weights.
         port: the trained weights that the row fits. The same layers trained elsewhere need another padding or
             batch norm eps, which no shape reveals.
     """
@@ -82,14 +96,17 @@ class Arch:
     family: str
     stem: Stem
     stages: tuple[Stage, ...]
-    head: Head
+    head: Head | None
     source: str
     port: Literal["timm", "tensorflow", "torchvision"] = "timm"
     padding: Literal["symmetric", "same"] = "symmetric"
     bn_eps: float = BN_EPS
     bn_momentum: float = BN_MOMENTUM
+    norm_group: int = 0
     drop_rate: float = 0.0
     preprocessing: Preprocessing = Preprocessing()
+    tag: str = ""
+    num_classes: int = 1000
 
     @property
     def resolution(self) -> int:
@@ -103,11 +120,17 @@ class Arch:
     @property
     def num_features(self) -> int:
         """Channels that leave ``forward_features``."""
-        return self.trunk_channels if self.head.pooled else self.head.channels
+        return self.trunk_channels if self.head is None or self.head.pooled else self.head.channels
+
+    @property
+    def classifier_channels(self) -> int:
+        """Inputs of the classifier."""
+        return self.head.channels if self.head else self.trunk_channels
 
     def same_layers(self, other: Arch) -> bool:
         """Whether a checkpoint of one fits the other, tensor by tensor."""
-        return (self.stem, self.stages, self.head) == (other.stem, other.stages, other.head)
+        mine, others = (self.stem, self.stages, self.head), (other.stem, other.stages, other.head)
+        return mine == others and self.norm_group == other.norm_group
 
     def stem_conv(self, in_chans: int = 3) -> Conv:
         return Conv(
@@ -119,24 +142,38 @@ class Arch:
             stride=self.stem.stride,
         )
 
-    def head_conv(self) -> Conv:
+    def head_conv(self) -> Conv | None:
+        if self.head is None:
+            return None
         return Conv(
             name="conv_head",
-            bn="bn2" if self.head.norm else None,
+            bn=self.head.bn,
             in_channels=self.trunk_channels,
             out_channels=self.head.channels,
-            bias=not self.head.norm,
+            bias=self.head.bias,
         )
 
     def convs(self, in_chans: int = 3) -> Iterator[Conv]:
         """Every convolution from the stem to the head, with the module path inside the model."""
         yield self.stem_conv(in_chans)
+        for prefix, block in self.blocks():
+            for conv in block.convs():
+                yield replace(conv, name=prefix + conv.name, bn=conv.bn and prefix + conv.bn)
+        head = self.head_conv()
+        if head:
+            yield head
+
+    def learned(self) -> Iterator[Learned]:
+        """What the blocks learn beside the convolutions and their norms, with the path inside the model."""
+        for prefix, block in self.blocks():
+            for item in block.learned():
+                yield replace(item, name=prefix + item.name)
+
+    def blocks(self) -> Iterator[tuple[str, Block]]:
+        """Every block with the beginning of its names, such as ``blocks.0.1.``."""
         for stage_index, stage in enumerate(self.stages):
             for block_index, block in enumerate(stage):
-                prefix = f"blocks.{stage_index}.{block_index}."
-                for conv in block.convs():
-                    yield replace(conv, name=prefix + conv.name, bn=conv.bn and prefix + conv.bn)
-        yield self.head_conv()
+                yield f"blocks.{stage_index}.{block_index}.", block
 
 
 def tensorflow_twin(arch: Arch) -> Arch:
@@ -144,7 +181,14 @@ def tensorflow_twin(arch: Arch) -> Arch:
     return replace(arch, name=f"tf_{arch.name}", port="tensorflow", padding="same", bn_eps=BN_EPS_TF)
 
 
-def torchvision_twin(arch: Arch, name: str, preprocessing: Preprocessing, *, tensorflow_norm: bool) -> Arch:
-    """The same layers with torchvision's numbers; ``tensorflow_norm`` where those are TensorFlow's norm."""
+def torchvision_twin(
+    arch: Arch,
+    name: str,
+    preprocessing: Preprocessing,
+    *,
+    bn_eps: float = BN_EPS,
+    bn_momentum: float = BN_MOMENTUM,
+) -> Arch:
+    """The same layers with torchvision's numbers."""
     twin = replace(arch, name=name, port="torchvision", source="torchvision", preprocessing=preprocessing)
-    return replace(twin, bn_eps=BN_EPS_TF, bn_momentum=BN_MOMENTUM_TF) if tensorflow_norm else twin
+    return replace(twin, bn_eps=bn_eps, bn_momentum=bn_momentum)

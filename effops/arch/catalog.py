@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
 from effops.errors import ArgumentError
 
-from . import efficientnet, efficientnet_lite, mobilenetv2, mobilenetv3
+from . import (
+    efficientnet,
+    efficientnet_condconv,
+    efficientnet_edgetpu,
+    efficientnet_lite,
+    efficientnetv2,
+    mobilenet_edgetpu,
+    mobilenet_multi,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    mobilenetv4,
+)
 from .arch import Arch
+from .weight_sets import weight_sets
 
-FAMILIES = (efficientnet, efficientnet_lite, mobilenetv2, mobilenetv3)
+FAMILIES = (
+    efficientnet,
+    efficientnet_condconv,
+    efficientnet_edgetpu,
+    efficientnet_lite,
+    efficientnetv2,
+    mobilenet_edgetpu,
+    mobilenet_multi,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    mobilenetv4,
+)
 
 ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.rows()}
 
 
 def find_arch(name: str) -> Arch:
-    """The row with this name.
+    """The row with this name; of ``name.tag`` with the preprocessing and the classes of those weights.
 
     Raises:
-        ArgumentError: no such name; the message suggests near ones.
+        ArgumentError: no such name or tag; the message suggests near ones.
     """
-    if name not in ARCHS:
-        likeness = {other: SequenceMatcher(None, name, other).ratio() for other in ARCHS}
-        near = sorted((other for other in ARCHS if likeness[other] > 0.6), key=lambda o: (-likeness[o], o))[:3]
-        hint = f"did you mean {' or '.join(near)}?" if near else "effops.list_models() lists all names."
-        raise ArgumentError(f"unknown model {name!r}; {hint}")
-    return ARCHS[name]
+    model, _, tag = name.partition(".")
+    if model not in ARCHS:
+        raise ArgumentError(f"unknown model {name!r}; {_near(model, ARCHS) or 'effops.list_models() lists all names.'}")
+    if not tag:
+        return ARCHS[model]
+    found = weight_sets().get(name)
+    if found is None:
+        tags = [known.tag for known in weight_sets().values() if known.model == model]
+        listed = f"its tags are {', '.join(tags)}" if tags else "it has none"
+        raise ArgumentError(f"unknown weights {tag!r} of model {model!r}; {listed}")
+    return replace(ARCHS[model], tag=tag, num_classes=found.num_classes, preprocessing=found.preprocessing)
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    likeness = {other: SequenceMatcher(None, name, other).ratio() for other in names}
+    near = sorted((other for other in likeness if likeness[other] > 0.6), key=lambda o: (-likeness[o], o))[:3]
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def list_archs(glob: str = "*") -> list[str]:
-    """Names that match a shell-style pattern such as ``"*efficientnet_b?"``, sorted."""
-    return sorted(name for name in ARCHS if fnmatchcase(name, glob))
+    """Names that match a shell-style pattern such as ``"*efficientnet_b?"``, sorted.
+
+    A pattern with a dot, such as ``"mobilenetv4*.*"``, lists the known weights as ``name.tag``.
+    """
+    return sorted(name for name in (weight_sets() if "." in glob else ARCHS) if fnmatchcase(name, glob))
 
 
 def find_port(arch: Arch, port: str) -> Arch | None:

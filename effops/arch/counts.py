@@ -1,8 +1,8 @@
 """Analytic counts of a network: parameters, multiply-accumulates, convolution outputs.
 
-Exact integers, without building anything. A multiply-accumulate counts once; convolutions and the classifier
-count, elementwise work does not. "Activations" are the output elements of the convolutions and the classifier
-for a batch of one, without those inside squeeze-excite.
+Exact integers, without building anything. A multiply-accumulate counts once; convolutions, the classifier, the products
+of attention and the mixing of CondConv's kernels count, elementwise work and fixed filters do not. "Activations" are
+the output elements of the convolutions and the classifier for a batch of one, without those inside squeeze-excite.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from effops.errors import ArgumentError
 
 from .arch import Arch
-from .blocks import Conv
+from .blocks import Block
+from .conv import Conv
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,19 @@ def parts(arch: Arch, *, resolution: int | None = None, num_classes: int = 1000,
     if in_chans < 1:
         raise ArgumentError(f"in_chans must be at least 1, got {in_chans}")
     stem = arch.stem_conv(in_chans)
-    counts, out_size = _count([stem], size, arch)
+    counter = _Counter(arch)
+    counts, out_size = counter.conv(stem, size)
     found = [Part("stem", 1, in_chans, stem.out_channels, size, out_size, counts)]
     for index, stage in enumerate(arch.stages):
         in_size, counts = out_size, Counts()
         for block in stage:
-            block_counts, out_size = _count(block.convs(), out_size, arch)
+            block_counts, out_size = counter.block(block, out_size)
             counts += block_counts
         name = f"blocks.{index}"
         found.append(Part(name, len(stage), stage[0].in_channels, stage[-1].out_channels, in_size, out_size, counts))
-    counts, _ = _count([arch.head_conv()], 1 if arch.head.pooled else out_size, arch)
-    width = arch.head.channels
+    width, counts = arch.classifier_channels, Counts()
+    if head := arch.head_conv():
+        counts, _ = counter.conv(head, 1 if arch.head.pooled else out_size)
     classifier = Counts(params=(width + 1) * num_classes, macs=width * num_classes, activations=num_classes)
     found.append(Part("head", 1, arch.trunk_channels, num_classes or width, out_size, 1, counts + classifier))
     return found
@@ -100,27 +103,41 @@ def total(parts_of_network: Iterable[Part]) -> Counts:
     return sum((part.counts for part in parts_of_network), Counts())
 
 
-def _count(convs: Iterable[Conv], size: int, arch: Arch) -> tuple[Counts, int]:
-    """Counts of convolutions that follow each other, and the side of the map that leaves them."""
-    counts = Counts()
-    for conv in convs:
-        if not conv.gating:
-            size = _output_size(size, conv, arch)
-        pixels = 1 if conv.gating else size * size
-        weights = conv.out_channels * conv.in_channels // conv.groups * conv.kernel_size**2
+class _Counter:
+    def __init__(self, arch: Arch) -> None:
+        self._padding = arch.padding
+        self._has_stats = not arch.norm_group
+
+    def block(self, block: Block, size: int) -> tuple[Counts, int]:
+        """Counts of a block, and the side of the map that leaves it."""
+        counts, key_size = Counts(), size
+        for conv in block.convs():
+            if conv.gating:
+                counts += self.conv(conv, 1)[0]
+            elif conv.keys:
+                added, key_size = self.conv(conv, size if conv.kernel_size > 1 else key_size)
+                counts += added
+            else:
+                added, size = self.conv(conv, size)
+                counts += added
+        counts += Counts(macs=block.attention_macs(size * size, key_size * key_size))
+        for item in block.learned():
+            stats = item.params if item.kind == "norm" and self._has_stats else 0
+            counts += Counts(params=item.params, bn_stats=stats, macs=item.macs)
+        return counts, size
+
+    def conv(self, conv: Conv, size: int) -> tuple[Counts, int]:
+        """Counts of a convolution and its norm, and the side of the map that leaves it."""
+        size = conv.output_size(size, self._padding)
+        pixels = size * size
+        macs = conv.weights * (pixels + conv.experts)
         norm = 2 * conv.out_channels if conv.bn else 0
-        counts += Counts(
-            params=weights + norm + (conv.out_channels if conv.bias else 0),
-            bn_stats=norm,
-            macs=weights * pixels,
+        counts = Counts(
+            params=conv.weights * max(1, conv.experts) + norm + (conv.out_channels if conv.bias else 0),
+            bn_stats=norm if self._has_stats else 0,
+            macs=macs,
             activations=0 if conv.gating else conv.out_channels * pixels,
-            dw_macs=weights * pixels if conv.depthwise else 0,
+            dw_macs=macs if conv.depthwise else 0,
         )
-    return counts, size
-
-
-def _output_size(size: int, conv: Conv, arch: Arch) -> int:
-    if arch.padding == "same":
-        return -(-size // conv.stride)
-    padding = (conv.kernel_size - 1) // 2
-    return (size + 2 * padding - conv.kernel_size) // conv.stride + 1
+        # The blur keeps an odd row, the mean of 2 x 2 drops it.
+        return counts, size if conv.anti_alias is None else (size + (conv.anti_alias == "blur")) // 2

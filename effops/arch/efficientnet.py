@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .arch import Arch, Head, Preprocessing, Stem, tensorflow_twin, torchvision_twin
-from .scaling import SqueezeRule, resolve_stages, round_channels
+from dataclasses import replace
+from functools import partial
+
+from .arch import BN_EPS_TF, BN_MOMENTUM_TF, Arch, Head, Preprocessing, Stem, tensorflow_twin, torchvision_twin
+from .conv import AntiAlias
+from .scaling import SqueezeRule, Style, resolve_stages, round_channels
 
 B0 = (
     ("ds_r1_k3_s1_e1_c16_se0.25",),
@@ -54,22 +58,52 @@ def crop_pct(resolution: int) -> float:
     return 1000 * resolution // (resolution + CROP_PADDING) / 1000
 
 
-def efficientnet(name: str, width: float, depth: float, resolution: int, dropout: float) -> Arch:
+# timm's experiments: the size, channels rounded to a multiple, channels of a group of the spatial convolutions,
+# channels of a group norm (0 for batch norm), anti-aliasing.
+EXPERIMENTS = {
+    "efficientnet_b0_gn": ("efficientnet_b0", 8, 1, 8, None),
+    "efficientnet_b0_g8_gn": ("efficientnet_b0", 8, 8, 8, None),
+    "efficientnet_b0_g16_evos": ("efficientnet_b0", 16, 16, 0, None),
+    "efficientnet_b3_gn": ("efficientnet_b3", 16, 1, 16, None),
+    "efficientnet_b3_g8_gn": ("efficientnet_b3", 16, 8, 16, None),
+    "efficientnet_blur_b0": ("efficientnet_b0", 8, 1, 0, "blur"),
+}
+
+
+def efficientnet(
+    name: str,
+    width: float,
+    depth: float,
+    resolution: int,
+    dropout: float,
+    *,
+    divisor: int = 8,
+    group_size: int = 1,
+    norm_group: int = 0,
+    anti_alias: AntiAlias | None = None,
+) -> Arch:
     """Scale the B0 rows."""
-    stem = Stem(channels=round_channels(32 * width), act="silu")
+    rounding = partial(round_channels, divisor=divisor)
+    stem = Stem(channels=rounding(32 * width), act="silu")
     return Arch(
         name=name,
         family="EfficientNet",
         stem=stem,
         stages=resolve_stages(
             B0,
+            Style(
+                act=stem.act,
+                squeeze=SqueezeRule(base="input", gate="sigmoid"),
+                round=rounding,
+                group_size=group_size,
+                anti_alias=anti_alias,
+            ),
             in_channels=stem.channels,
-            act=stem.act,
-            squeeze=SqueezeRule(base="input", gate="sigmoid"),
             width=width,
             depth=depth,
         ),
-        head=Head(channels=round_channels(1280 * width), act=stem.act),
+        head=Head(channels=rounding(1280 * width), act=stem.act),
+        norm_group=norm_group,
         drop_rate=dropout,
         preprocessing=Preprocessing(resolution=resolution, crop_pct=crop_pct(resolution)),
         source="arXiv 1905.11946",
@@ -78,15 +112,26 @@ def efficientnet(name: str, width: float, depth: float, resolution: int, dropout
 
 def _torchvision_twin(arch: Arch) -> Arch:
     crop, resize = TORCHVISION[arch.name]
-    return torchvision_twin(
-        arch,
-        f"tv_{arch.name}",
-        Preprocessing(resolution=crop, crop_pct=crop / resize),
-        tensorflow_norm=arch.name in _TORCHVISION_TENSORFLOW_NORM,
-    )
+    norm = {"bn_eps": BN_EPS_TF, "bn_momentum": BN_MOMENTUM_TF} if arch.name in _TORCHVISION_TENSORFLOW_NORM else {}
+    return torchvision_twin(arch, f"tv_{arch.name}", Preprocessing(resolution=crop, crop_pct=crop / resize), **norm)
 
 
 def rows() -> list[Arch]:
     native = [efficientnet(name, *compound) for name, compound in COMPOUND.items()]
     torchvision = [_torchvision_twin(arch) for arch in native if arch.name in TORCHVISION]
-    return native + [tensorflow_twin(arch) for arch in native] + torchvision
+    return [*native, *(tensorflow_twin(arch) for arch in native), *torchvision, *_experiments()]
+
+
+def _experiments() -> list[Arch]:
+    archs = []
+    for name, (size, divisor, group_size, norm_group, anti_alias) in EXPERIMENTS.items():
+        arch = efficientnet(
+            name,
+            *COMPOUND[size],
+            divisor=divisor,
+            group_size=group_size,
+            norm_group=norm_group,
+            anti_alias=anti_alias,
+        )
+        archs.append(replace(arch, source="timm"))
+    return archs

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .arch import INCEPTION_MEAN, INCEPTION_STD, Arch, Head, Preprocessing, Stem, tensorflow_twin
 from .efficientnet import B0, crop_pct
-from .scaling import resolve_stages
+from .scaling import Style, resolve_stages
 
 # width, depth, resolution, dropout. 280 and 300 are the official evaluation sizes; timm evaluates these two
 # at 300 and 380.
@@ -27,7 +27,9 @@ def efficientnet_lite(name: str, width: float, depth: float, resolution: int, dr
         family="EfficientNet-Lite",
         stem=stem,
         # Without a squeeze rule the se option of B0's rows is dropped.
-        stages=resolve_stages(B0, in_channels=stem.channels, act=stem.act, width=width, depth=depth, scale_ends=False),
+        stages=resolve_stages(
+            B0, Style(act=stem.act), in_channels=stem.channels, width=width, depth=depth, scale_ends=False
+        ),
         head=Head(channels=1280, act=stem.act),
         drop_rate=dropout,
         preprocessing=Preprocessing(resolution=resolution, crop_pct=crop_pct(resolution)),

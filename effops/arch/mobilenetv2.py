@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .arch import Arch, Head, Preprocessing, Stem, torchvision_twin
-from .scaling import resolve_stages, round_channels
+from .scaling import Style, resolve_stages, round_channels
 
 ROWS = (
     ("ds_r1_k3_s1_c16",),
@@ -39,7 +39,7 @@ def mobilenet_v2(name: str, width: float, depth: float = 1.0, *, scale_ends: boo
         family="MobileNetV2",
         stem=stem,
         stages=resolve_stages(
-            ROWS, in_channels=stem.channels, act=stem.act, width=width, depth=depth, scale_ends=scale_ends
+            ROWS, Style(act=stem.act), in_channels=stem.channels, width=width, depth=depth, scale_ends=scale_ends
         ),
         head=Head(channels=max(1280, round_channels(1280 * width)) if scale_ends else 1280, act=stem.act),
         drop_rate=0.2,
@@ -54,6 +54,5 @@ def rows() -> list[Arch]:
         mobilenet_v2("mobilenetv2_100", 1.0),
         "mobilenet_v2",
         Preprocessing(interpolation="bilinear"),
-        tensorflow_norm=False,
     )
     return [*archs, torchvision]

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .arch import (
+    BN_EPS,
+    BN_EPS_TF,
+    BN_MOMENTUM_TF,
     INCEPTION_MEAN,
     INCEPTION_STD,
     Arch,
@@ -17,7 +20,7 @@ from .arch import (
     tensorflow_twin,
     torchvision_twin,
 )
-from .scaling import SqueezeRule, resolve_stages, round_channels
+from .scaling import SqueezeRule, Style, resolve_stages, round_channels
 
 LARGE = (
     ("ds_r1_k3_s1_e1_c16_nre",),
@@ -55,6 +58,9 @@ SMALL_MINIMAL = (
 )
 
 
+_SQUEEZE = SqueezeRule(base="expanded", gate="hardsigmoid", divisor=8, act="relu")
+
+
 @dataclass(frozen=True)
 class _Variant:
     rows: tuple[tuple[str, ...], ...]
@@ -62,10 +68,21 @@ class _Variant:
     features: int
     width: float = 1.0
     depth: float = 1.0
+    squeeze: SqueezeRule = _SQUEEZE
+    head_bias: bool = True
+    bn_eps: float = BN_EPS
 
 
-# The classifier's hidden layer (1280, 1024) is not scaled. 050 and 150d are timm's own.
+# The classifier's hidden layer (1280, 1024) is not scaled. small_050 and large_150d are timm's; the authors released
+# 0.75, 1.0 and the minimalistic ones.
 VARIANTS = {
+    "mobilenetv3_large_035": _Variant(LARGE, "hardswish", 1280, width=0.35),
+    "mobilenetv3_large_050": _Variant(LARGE, "hardswish", 1280, width=0.5),
+    "mobilenetv3_large_125": _Variant(LARGE, "hardswish", 1280, width=1.25),
+    "mobilenetv3_large_150": _Variant(LARGE, "hardswish", 1280, width=1.5),
+    "mobilenetv3_small_035": _Variant(SMALL, "hardswish", 1024, width=0.35),
+    "mobilenetv3_small_125": _Variant(SMALL, "hardswish", 1024, width=1.25),
+    "mobilenetv3_small_150": _Variant(SMALL, "hardswish", 1024, width=1.5),
     "mobilenetv3_large_075": _Variant(LARGE, "hardswish", 1280, width=0.75),
     "mobilenetv3_large_100": _Variant(LARGE, "hardswish", 1280),
     "mobilenetv3_large_150d": _Variant(LARGE, "hardswish", 1280, width=1.5, depth=1.2),
@@ -74,8 +91,19 @@ VARIANTS = {
     "mobilenetv3_small_075": _Variant(SMALL, "hardswish", 1024, width=0.75),
     "mobilenetv3_small_100": _Variant(SMALL, "hardswish", 1024),
     "mobilenetv3_small_minimal_100": _Variant(SMALL_MINIMAL, "relu", 1024),
+    # timm's, from before the authors' release.
+    "mobilenetv3_rw": _Variant(
+        (("ds_r1_k3_s1_c16_nre_noskip",), *LARGE[1:]),
+        "hardswish",
+        1280,
+        squeeze=SqueezeRule(base="expanded", gate="hardsigmoid"),
+        head_bias=False,
+        bn_eps=BN_EPS_TF,
+    ),
 }
-_WITHOUT_TENSORFLOW_TWIN = ("mobilenetv3_large_150d", "mobilenetv3_small_050")
+_WITH_TENSORFLOW_TWIN = {
+    f"mobilenetv3_{size}_{width}" for size in ("large", "small") for width in ("075", "100", "minimal_100")
+}
 
 _TORCHVISION = {"mobilenet_v3_large": "mobilenetv3_large_100", "mobilenet_v3_small": "mobilenetv3_small_100"}
 
@@ -89,13 +117,13 @@ def mobilenet_v3(name: str, variant: _Variant) -> Arch:
         stem=stem,
         stages=resolve_stages(
             variant.rows,
+            Style(act=variant.act, squeeze=variant.squeeze),
             in_channels=stem.channels,
-            act=variant.act,
-            squeeze=SqueezeRule(base="expanded", gate="hardsigmoid", divisor=8, act="relu"),
             width=variant.width,
             depth=variant.depth,
         ),
-        head=Head(channels=variant.features, act=variant.act, pooled=True, norm=False),
+        head=Head(channels=variant.features, act=variant.act, pooled=True, norm=False, bias=variant.head_bias),
+        bn_eps=variant.bn_eps,
         drop_rate=0.2,
         source="arXiv 1905.02244",
     )
@@ -109,9 +137,10 @@ def _tensorflow_twin(arch: Arch) -> Arch:
 
 def rows() -> list[Arch]:
     archs = {name: mobilenet_v3(name, variant) for name, variant in VARIANTS.items()}
-    twins = [_tensorflow_twin(arch) for name, arch in archs.items() if name not in _WITHOUT_TENSORFLOW_TWIN]
+    twins = [_tensorflow_twin(arch) for name, arch in archs.items() if name in _WITH_TENSORFLOW_TWIN]
     bilinear = Preprocessing(interpolation="bilinear")
     torchvision = [
-        torchvision_twin(archs[name], alias, bilinear, tensorflow_norm=True) for alias, name in _TORCHVISION.items()
+        torchvision_twin(archs[name], alias, bilinear, bn_eps=BN_EPS_TF, bn_momentum=BN_MOMENTUM_TF)
+        for alias, name in _TORCHVISION.items()
     ]
     return [*archs.values(), *twins, *torchvision]

@@ -14,6 +14,7 @@ from torch import Tensor
 from effops.errors import ArgumentError
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CROP_MODES = ("center", "squash")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Preprocess:
 
     The shorter side becomes ``floor(resolution / crop_pct)`` pixels (by Pillow's filters, which are
     antialiased), the centre ``resolution`` x ``resolution`` pixels are kept, and each channel becomes
-    ``(x / 255 - mean) / std``.
+    ``(x / 255 - mean) / std``. With crop_mode "squash" both sides become that long, whatever the image's proportions.
     """
 
     resolution: int
@@ -30,6 +31,7 @@ class Preprocess:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop_mode: str = "center"
 
     def __post_init__(self) -> None:
         if self.resolution < 1:
@@ -38,10 +40,12 @@ class Preprocess:
             raise ArgumentError(f"crop_pct: got {self.crop_pct}, expected a share in (0, 1]")
         if self.interpolation not in INTERPOLATIONS:
             raise ArgumentError(f"interpolation: got {self.interpolation!r}, expected {' or '.join(INTERPOLATIONS)}")
+        if self.crop_mode not in CROP_MODES:
+            raise ArgumentError(f"crop_mode: got {self.crop_mode!r}, expected {' or '.join(CROP_MODES)}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
-        """The pipeline of a model's ``default_cfg``: its input_size, crop_pct, interpolation, mean, std."""
+        """The pipeline of a model's ``default_cfg``: its input_size, crop_pct, crop_mode, interpolation, mean, std."""
         channels, height, width = config["input_size"]
         if channels != 3 or height != width:
             raise ArgumentError(f"input_size: got {tuple(config['input_size'])}, expected a square of three channels")
@@ -51,6 +55,7 @@ class Preprocess:
             interpolation=config["interpolation"],
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
+            crop_mode=config.get("crop_mode", "center"),
         )
 
     @property
@@ -74,7 +79,7 @@ class Preprocess:
 
     def _resize(self, image: Image.Image) -> Image.Image:
         shorter, longer = sorted(image.size)
-        resized_longer = int(self.resize_to * longer / shorter)
+        resized_longer = self.resize_to if self.crop_mode == "squash" else int(self.resize_to * longer / shorter)
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and self.resize_to * resized_longer > limit:
             raise ArgumentError(

@@ -1,8 +1,9 @@
-"""Checkpoint files: reading them, and taking off what training scripts wrap around the weights."""
+"""Checkpoint files: writing and reading them, and taking off what training scripts wrap around the weights."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,40 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             "tensors. Save one with torch.save(model.state_dict(), path)"
         )
     return _without_prefixes(state_dict)
+
+
+def write_state_dict(
+    state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], *, metadata: Mapping[str, str]
+) -> None:
+    """Write a ``.safetensors`` file, or a torch file under any other suffix, whole or not at all.
+
+    Args:
+        metadata: for safetensors alone.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be written: {error}; choose another folder") from error
+    os.close(descriptor)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(dict(state_dict), temporary, metadata=dict(metadata))
+        else:
+            torch.save(dict(state_dict), temporary)
+        # mkstemp makes files that nobody else can read.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _read_safetensors(path: Path) -> object:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from effops.arch import Arch, Block, Conv, ConvBNAct, DepthwiseSeparable, InvertedResidual
+from effops.arch import ARCHS, Arch, Block, Conv, ConvBNAct, DepthwiseSeparable, InvertedResidual
 
+_LEARNED_LEAVES = {"scale": ("gamma",), "linear": ("weight", "bias")}
 _NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 Modules = Iterator[tuple[str, str]]
@@ -39,13 +40,21 @@ class Spelling:
 
     def keys(self, arch: Arch) -> dict[str, str]:
         """Foreign key -> our key, for every tensor of a network with a classifier."""
-        norms = {conv.bn for conv in arch.convs() if conv.bn}
-        biased = {conv.name for conv in arch.convs() if conv.bias} | {"classifier"}
-        table = {}
-        for foreign, ours in self.modules(arch):
-            leaves = _NORM_LEAVES if ours in norms else ("weight", "bias") if ours in biased else ("weight",)
-            table.update({f"{foreign}.{leaf}": f"{ours}.{leaf}" for leaf in leaves})
-        return table
+        leaves = _leaves(arch)
+        return {f"{foreign}.{leaf}": f"{ours}.{leaf}" for foreign, ours in self.modules(arch) for leaf in leaves[ours]}
+
+
+def _leaves(arch: Arch) -> dict[str, tuple[str, ...]]:
+    """Our module paths with the names of their tensors."""
+    found = {"classifier": _LEARNED_LEAVES["linear"]}
+    norm = _NORM_LEAVES[:2] if arch.norm_group else _NORM_LEAVES
+    for conv in arch.convs():
+        found[conv.name] = ("weight", "bias") if conv.bias else ("weight",)
+        if conv.bn:
+            found[conv.bn] = norm
+    for item in arch.learned():
+        found[item.name] = _LEARNED_LEAVES.get(item.kind, norm)
+    return found
 
 
 def find_spelling(keys: Iterable[str]) -> Spelling | None:
@@ -61,11 +70,7 @@ def _blocks(arch: Arch) -> Iterator[tuple[int, int, Block, str]]:
 
 
 def _timm(arch: Arch) -> Modules:
-    for conv in arch.convs():
-        yield conv.name, conv.name
-        if conv.bn:
-            yield conv.bn, conv.bn
-    yield "classifier", "classifier"
+    yield from ((name, name) for name in _leaves(arch))
 
 
 def _torchvision_mobilenet_v2(arch: Arch) -> Modules:
@@ -107,6 +112,7 @@ def _torchvision_efficientnet(arch: Arch) -> Modules:
 
 _TORCHVISION = {
     "EfficientNet": _torchvision_efficientnet,
+    "EfficientNetV2": _torchvision_efficientnet,
     "MobileNetV2": _torchvision_mobilenet_v2,
     "MobileNetV3": _torchvision_mobilenet_v3,
 }
@@ -169,7 +175,7 @@ SPELLINGS = {
         Spelling(
             name="timm",
             sign="conv_stem.weight",
-            families=frozenset({"EfficientNet", "EfficientNet-Lite", "MobileNetV2", "MobileNetV3"}),
+            families=frozenset(arch.family for arch in ARCHS.values()),
             port=None,
             modules=_timm,
         ),

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from effops.arch import Arch
+from effops.arch import Arch, features, take_indices
 from effops.errors import ArgumentError
 from effops.nn.conv import conv2d
-from effops.nn.units import Unit, UnitModule
-from effops.ops.backends import backend as use_backend
 
 from .pooling import GlobalPool
+from .trunk import Trunk
 
 
-class Network(UnitModule):
+class Network(Trunk):
     """A network built from a row of ``effops.arch``; make one with :func:`effops.create_model`.
 
     In eval every convolution runs with its batch norm folded through ``effops.ops``; in training every block is a
     chain of :func:`effops.ops.conv_bn_chain`. The ``state_dict`` is the unfolded one, under timm's keys, in both.
 
     Attributes:
-        arch: the row it was built from.
         num_features: channels that leave :meth:`forward_features`.
         head_hidden_size: inputs of the classifier.
-        default_cfg: preprocessing and the names of the first and last layer, as timm's models have it.
         drop_rate: dropout before the classifier, in training.
-        backend: name of the backend that the forward runs on, None for the best one.
     """
 
     def __init__(
@@ -44,68 +39,80 @@ class Network(UnitModule):
         global_pool: str,
         backend: str | None,
     ) -> None:
-        super().__init__()
-        self.arch = arch
-        self.in_chans = in_chans
+        super().__init__(arch, blocks, in_chans=in_chans, backend=backend)
         self.drop_rate = drop_rate
-        self.backend = backend
-        self.grad_checkpointing = False
         self.num_features = arch.num_features
-        self.head_hidden_size = arch.head.channels
-
-        stem = arch.stem_conv(in_chans)
-        self.conv_stem = conv2d(
-            stem.in_channels,
-            stem.out_channels,
-            stem.kernel_size,
-            stride=stem.stride,
-            padding="same" if arch.padding == "same" else None,
-        )
-        self.bn1 = nn.BatchNorm2d(stem.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
-        self.blocks = blocks
-        head = arch.head_conv()
-        self.conv_head = conv2d(head.in_channels, head.out_channels, head.kernel_size, bias=head.bias)
-        if arch.head.norm:
-            self.bn2 = nn.BatchNorm2d(head.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
-        self._head_bn = head.bn
+        self.head_hidden_size = arch.classifier_channels
+        if head := arch.head_conv():
+            self.conv_head = conv2d(head.in_channels, head.out_channels, head.kernel_size, bias=head.bias)
+            if head.bn:
+                norm = nn.BatchNorm2d(head.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
+                self.add_module(head.bn, norm)
         self._set_classifier(num_classes, global_pool)
 
     @property
     def default_cfg(self) -> dict[str, Any]:
-        preprocessing = self.arch.preprocessing
-        return {
-            "architecture": self.arch.name,
-            "num_classes": self.num_classes,
-            "input_size": (self.in_chans, preprocessing.resolution, preprocessing.resolution),
-            "crop_pct": preprocessing.crop_pct,
-            "interpolation": preprocessing.interpolation,
-            "mean": preprocessing.mean,
-            "std": preprocessing.std,
-            "first_conv": "conv_stem",
-            "classifier": "classifier",
-        }
+        return {**super().default_cfg, "num_classes": self.num_classes, "classifier": "classifier"}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, in_chans, H, W)."""
         self._check_input(x)
-        with nullcontext() if self.backend is None else use_backend(self.backend):
+        with self._chosen_backend():
             return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The feature map (N, num_features, H/32, W/32) before pooling."""
-        x = self._conv_bn_act("conv_stem", "bn1", x, self.arch.stem.act)
         if self.grad_checkpointing and self.training:
-            for stage in self.blocks:
-                x = checkpoint(stage, x, use_reentrant=False)
+            *_, x = self._stage_outputs(x)
         else:
-            x = self.blocks(x)
-        return x if self.arch.head.pooled else self._conv_bn_act("conv_head", self._head_bn, x, self.arch.head.act)
+            x = self.blocks(self._stem(x))
+        return self._head_before_pooling(x)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        stop_early: bool = False,
+        intermediates_only: bool = False,
+        extra_blocks: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Feature maps on the way, and what :meth:`forward_features` gives.
+
+        Args:
+            indices: of the entries of :attr:`feature_info`, negative from the end; a number for the last so many; None
+                for all.
+            stop_early: leave out the stages behind the last map; needs intermediates_only.
+            intermediates_only: return the maps alone.
+            extra_blocks: indices of the stem (0) and of every stage instead.
+
+        Returns:
+            The maps from the largest to the smallest; with the features in front unless intermediates_only.
+        """
+        if stop_early and not intermediates_only:
+            raise ArgumentError(
+                "stop_early needs intermediates_only=True: without the last stages there are no features"
+            )
+        self._check_input(x)
+        ends = range(len(self.blocks) + 1) if extra_blocks else [feature.stage for feature in features(self.arch)]
+        stages = {ends[index] for index in take_indices(indices, len(ends), name="indices")}
+        with self._chosen_backend():
+            if stop_early:
+                return self._maps(x, stages)
+            outputs = list(self._stage_outputs(x))
+            maps = [y for stage, y in enumerate(outputs) if stage in stages]
+            return maps if intermediates_only else (self._head_before_pooling(outputs[-1]), maps)
+
+    def _head_before_pooling(self, x: Tensor) -> Tensor:
+        head = self.arch.head
+        return x if head is None or head.pooled else self._conv_bn_act("conv_head", head.bn, x, head.act)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the feature map and classify it; ``pre_logits`` stops before dropout and the classifier."""
         x = self.global_pool(x)
-        if self.arch.head.pooled:
-            x = self._conv_bn_act("conv_head", self._head_bn, x, self.arch.head.act)
+        head = self.arch.head
+        if head is not None and head.pooled:
+            x = self._conv_bn_act("conv_head", head.bn, x, head.act)
         if self.global_pool.name:
             x = x.flatten(1)
         if pre_logits:
@@ -118,17 +125,10 @@ class Network(UnitModule):
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         """Replace the classifier by a new one of the model's device and dtype; 0 classes removes it."""
-        weight = self.conv_head.weight
+        weight = self.conv_stem.weight
         self._set_classifier(num_classes, global_pool)
         self.classifier.to(device=weight.device, dtype=weight.dtype).train(self.training)
         self.global_pool.train(self.training)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """In training, keep only the stages' inputs and recompute the rest in the backward pass.
-
-        Running statistics move once all the same: a recomputation leaves them alone.
-        """
-        self.grad_checkpointing = enable
 
     def _set_classifier(self, num_classes: int, global_pool: str) -> None:
         if num_classes < 0:
@@ -146,15 +146,3 @@ class Network(UnitModule):
             # tensorflow/tpu: uniform within 1 / sqrt(fan out), no bias.
             nn.init.uniform_(self.classifier.weight, -(num_classes**-0.5), num_classes**-0.5)
             nn.init.zeros_(self.classifier.bias)
-
-    def _conv_bn_act(self, conv_name: str, bn_name: str | None, x: Tensor, act: str) -> Tensor:
-        modules = self._modules
-        return self._run(
-            lambda: [Unit(conv_name, modules[conv_name], bn_name and modules[bn_name], act)], x, key=conv_name
-        )
-
-    def _check_input(self, x: Tensor) -> None:
-        if x.dim() != 4 or x.shape[1] != self.in_chans:
-            raise ArgumentError(
-                f"x must be (N, {self.in_chans}, H, W) for {self.arch.name}; got shape {tuple(x.shape)}"
-            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,18 +13,40 @@ from torch import Tensor
 from effops.arch import ARCHS, Arch, find_port
 from effops.errors import ArgumentError, CheckpointError
 
-from .checkpoint import read_state_dict
+from .checkpoint import read_state_dict, write_state_dict
 from .keymaps import SPELLINGS, Spelling, find_spelling
-from .network import Network
+from .trunk import Trunk
 
 _SHOWN = 4
 
 
-def load_checkpoint(network: Network, path: str | os.PathLike[str]) -> None:
+@dataclass(frozen=True)
+class LoadReport:
+    """What a checkpoint gave to a model.
+
+    Attributes:
+        spelling: "timm", "torchvision" or "lukemelas".
+        loaded: our keys of the tensors that were taken.
+        adapted: those of them whose shape was changed: a stem for another number of channels, linear weights.
+        kept: our keys of the tensors that the model kept: a new classifier.
+        unused: the checkpoint's keys that were left out: its classifier, or its head.
+    """
+
+    spelling: str
+    loaded: tuple[str, ...]
+    adapted: tuple[str, ...]
+    kept: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def load(network: Trunk, path: str | os.PathLike[str], *, keep_head: bool = False) -> LoadReport:
     """Load a checkpoint in any known spelling; every tensor of the model must be in it, and nothing else.
 
-    A stem for 3 channels is adapted to the model's ``in_chans``; a classifier is left out when the model has
+    A stem for 3 channels is adapted to the model's ``in_chans``; a head or a classifier is left out when the model has
     none.
+
+    Args:
+        keep_head: keep the model's classifier where the checkpoint's has another number of classes, or there is none.
 
     Raises:
         CheckpointError: the file cannot be read, belongs to another model, or was trained with another
@@ -32,16 +55,43 @@ def load_checkpoint(network: Network, path: str | os.PathLike[str]) -> None:
     """
     state_dict = read_state_dict(path)
     try:
-        network.load_state_dict(translate(network, state_dict))
+        found = translate(network, state_dict, keep_head=keep_head)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {str(path)!r}: {error}") from None
+    spelling = find_spelling(state_dict)
+    table = spelling.keys(network.arch)
+    own = network.state_dict()
+    network.load_state_dict({**own, **found})
+    return LoadReport(
+        spelling.name,
+        loaded=tuple(key for key in own if key in found),
+        adapted=tuple(our for key, our in table.items() if our in found and _shape(state_dict, key) != own[our].shape),
+        kept=tuple(key for key in own if key not in found),
+        unused=tuple(key for key in state_dict if table[key] not in found),
+    )
 
 
-def translate(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A foreign state_dict under our keys, complete and with the shapes of ``network``.
+def save(network: Trunk, path: str | os.PathLike[str], *, spelling: str = "timm") -> None:
+    """Write a model's weights as ``.safetensors`` or, under any other suffix, as a torch file.
+
+    The file appears whole or not at all: it is written under another name beside it and renamed.
+
+    Args:
+        spelling: as in :func:`export_state_dict`.
 
     Raises:
-        CheckpointError: as :func:`load_checkpoint`, without the name of a file.
+        ArgumentError: an unknown spelling, or one that does not exist for this family.
+        CheckpointError: the folder does not exist or cannot be written to.
+    """
+    state_dict = {key: value.contiguous() for key, value in export_state_dict(network, spelling).items()}
+    write_state_dict(state_dict, path, metadata={"architecture": network.arch.name, "format": "pt"})
+
+
+def translate(network: Trunk, state_dict: Mapping[str, Tensor], *, keep_head: bool = False) -> dict[str, Tensor]:
+    """A foreign state_dict under our keys, complete but for a kept head, and with the shapes of ``network``.
+
+    Raises:
+        CheckpointError: as :func:`load`, without the name of a file.
     """
     arch = network.arch
     spelling = find_spelling(state_dict)
@@ -54,12 +104,15 @@ def translate(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, T
     expected = dict(network.state_dict())
     if arch.family in spelling.families:
         table = spelling.keys(arch)
-        found = {table[key]: value for key, value in state_dict.items() if key in table}
+        # Of what the row has, a network without head or classifier has only a part.
+        found = {table[key]: value for key, value in state_dict.items() if table.get(key) in expected}
         foreign = [key for key in state_dict if key not in table]
     else:
         found, foreign = {}, list(state_dict)
-    if not network.num_classes:
-        found = {key: value for key, value in found.items() if not key.startswith("classifier.")}
+    if keep_head and not _same_classifier(found, expected):
+        for tensors in (found, expected):
+            for key in [key for key in tensors if key.startswith("classifier.")]:
+                del tensors[key]
     _fill_counters(found, expected)
     missing = [key for key in expected if key not in found]
     if missing or foreign:
@@ -70,7 +123,16 @@ def translate(network: Network, state_dict: Mapping[str, Tensor]) -> dict[str, T
     return found
 
 
-def export_state_dict(network: Network, spelling: str) -> dict[str, Tensor]:
+def _same_classifier(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    keys = [key for key in expected if key.startswith("classifier.")]
+    return all(key in found and found[key].shape == expected[key].shape for key in keys)
+
+
+def _shape(state_dict: Mapping[str, Tensor], key: str) -> torch.Size | None:
+    return state_dict[key].shape if key in state_dict else None
+
+
+def export_state_dict(network: Trunk, spelling: str) -> dict[str, Tensor]:
     """The model's state_dict in another spelling, to be loaded where that is expected.
 
     Args:
@@ -85,7 +147,8 @@ def export_state_dict(network: Network, spelling: str) -> dict[str, Tensor]:
         raise ArgumentError(f"spelling must be one of {', '.join(possible)} for {network.arch.name}; got {spelling!r}")
     ours = network.state_dict()
     exported = {key: ours[our_key] for key, our_key in known.keys(network.arch).items() if our_key in ours}
-    if spelling == "torchvision" and network.arch.head.pooled:
+    if "classifier.0.weight" in exported:
+        # MobileNetV3's hidden layer is a linear one there.
         exported["classifier.0.weight"] = exported["classifier.0.weight"].flatten(1)
     return exported
 
@@ -118,7 +181,7 @@ def _adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
 
 
 def _check_shapes(
-    network: Network,
+    network: Trunk,
     spelling: Spelling,
     state_dict: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
@@ -135,8 +198,8 @@ def _check_shapes(
         classes = found["classifier.weight"].shape[0]
         raise CheckpointError(
             f"it has {classes} classes, the model {network.num_classes} ({listed}). Create the model with "
-            f"num_classes={classes}; to train a new classifier, call reset_classifier({network.num_classes}) "
-            "after loading"
+            f"num_classes={classes}; to train a new classifier, load it with effops.models.load(model, path, "
+            "keep_head=True)"
         )
     raise CheckpointError(
         f"the shapes are not those of {network.arch.name}: {listed}{more}. {_advice(spelling, state_dict)}"
@@ -189,8 +252,8 @@ def _fits(arch: Arch, spelling: Spelling, state_dict: Mapping[str, Tensor]) -> b
     foreign = {ours: key for key, ours in keys.items()}
     for conv in arch.convs():
         weight = state_dict.get(foreign[f"{conv.name}.weight"])
-        shape = (conv.out_channels, conv.in_channels // conv.groups, conv.kernel_size, conv.kernel_size)
-        if weight is None or (*weight.shape, 1, 1)[:4] != shape:
+        shape = conv.weight_shape
+        if weight is None or (*weight.shape, 1, 1)[: len(shape)] != shape:
             return False
     return True
 

@@ -1,21 +1,34 @@
 """Modules of the MobileNet and EfficientNet families: unfused ``state_dict``, fused ops in eval."""
 
-from .blocks import DepthwiseSeparable, MBConv
+from .anti_alias import BlurPool2d
+from .attention import MobileAttention, MultiQueryAttention
+from .blocks import DepthwiseSeparable, FusedMBConv, MBConv
+from .cond_conv import CondConv2d, CondMBConv
 from .conv_bn_act import ConvBNAct, DepthwiseConvBNAct, PointwiseConvBNAct
 from .drop_path import DropPath
+from .layer_scale import LayerScale2d
 from .memory import set_memory
 from .squeeze_excite import SqueezeExcite
 from .sync_batch_norm import SyncBatchNorm2d, convert_sync_batchnorm
+from .universal import UniversalInvertedResidual
 
 __all__ = [
+    "BlurPool2d",
+    "CondConv2d",
+    "CondMBConv",
     "ConvBNAct",
     "DepthwiseConvBNAct",
     "DepthwiseSeparable",
     "DropPath",
+    "FusedMBConv",
+    "LayerScale2d",
     "MBConv",
+    "MobileAttention",
+    "MultiQueryAttention",
     "PointwiseConvBNAct",
     "SqueezeExcite",
     "SyncBatchNorm2d",
+    "UniversalInvertedResidual",
     "convert_sync_batchnorm",
     "set_memory",
 ]

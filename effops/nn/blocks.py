@@ -1,4 +1,4 @@
-"""The blocks with a depthwise convolution: depthwise separable, and the inverted residual (MBConv)."""
+"""Depthwise separable block, inverted residual (MBConv) and fused inverted residual (FusedMBConv)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from torch import Tensor, nn
 
 from effops.ops import checks
 
+from .anti_alias import pool_and_stride
 from .conv import Padding, conv2d
 from .drop_path import DropPath
-from .squeeze_excite import SqueezeExcite
+from .squeeze_excite import squeeze_excite_or_identity
 from .units import Unit, UnitModule, gate_of
 
 
 class DepthwiseSeparable(UnitModule):
-    """Depthwise convolution, optional squeeze-excite, linear projection; residual where the shapes allow it.
+    """Depthwise convolution, optional squeeze-excite, pointwise projection; residual where the shapes allow it.
 
     In eval one op (:func:`effops.ops.mbconv`), in training one chain. Keys: ``conv_dw bn1 se conv_pw bn2``.
 
@@ -21,9 +22,12 @@ class DepthwiseSeparable(UnitModule):
         se_channels: width of the squeeze-excite bottleneck, 0 for none.
         se_act: activation in it, None for ``act``.
         se_gate: "sigmoid" (EfficientNet) or "hardsigmoid" (MobileNetV3).
+        project_act: activation after the projection (MobileNetV1).
         residual: add the input at stride 1 with equal channels.
         drop_path: stochastic depth rate of the residual branch, in training.
         padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
+        group_size: channels that a filter of the spatial convolution reads; only with 1 is it depthwise.
+        anti_alias: "avg" or "blur" takes the stride after the convolution, None in it.
     """
 
     def __init__(
@@ -38,18 +42,25 @@ class DepthwiseSeparable(UnitModule):
         se_channels: int = 0,
         se_act: str | None = None,
         se_gate: str = "sigmoid",
+        project_act: str = "identity",
         residual: bool = True,
         drop_path: float = 0.0,
+        group_size: int = 1,
+        anti_alias: str | None = None,
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         checks.activation_code(act)
+        checks.activation_code(project_act)
         self.act = act
+        self.project_act = project_act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
-        self.conv_dw = conv2d(in_channels, in_channels, kernel_size, stride=stride, padding=padding, groups=in_channels)
+        self.aa, stride = pool_and_stride(anti_alias, in_channels, stride)
+        groups = in_channels // group_size
+        self.conv_dw = conv2d(in_channels, in_channels, kernel_size, stride=stride, padding=padding, groups=groups)
         self.bn1 = nn.BatchNorm2d(in_channels, eps=bn_eps, momentum=bn_momentum)
-        self.se = _squeeze_excite(in_channels, se_channels, se_act or act, se_gate)
+        self.se = squeeze_excite_or_identity(in_channels, se_channels, se_act or act, se_gate)
         self.conv_pw = conv2d(in_channels, out_channels, 1)
         self.bn2 = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
         self.drop_path = DropPath(drop_path)
@@ -59,8 +70,8 @@ class DepthwiseSeparable(UnitModule):
 
     def _units(self) -> list[Unit]:
         return [
-            Unit("conv_dw", self.conv_dw, self.bn1, self.act),
-            Unit("conv_pw", self.conv_pw, self.bn2, "identity", gate_of(self.se)),
+            Unit("conv_dw", self.conv_dw, self.bn1, self.act, pool=self.aa),
+            Unit("conv_pw", self.conv_pw, self.bn2, self.project_act, gate_of(self.se)),
         ]
 
 
@@ -79,6 +90,8 @@ class MBConv(UnitModule):
         residual: add the input at stride 1 with equal channels.
         drop_path: stochastic depth rate of the residual branch, in training.
         padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
+        group_size: channels that a filter of the spatial convolution reads; only with 1 is it depthwise.
+        anti_alias: "avg" or "blur" takes the stride after the convolution, None in it.
     """
 
     def __init__(
@@ -96,6 +109,8 @@ class MBConv(UnitModule):
         se_gate: str = "sigmoid",
         residual: bool = True,
         drop_path: float = 0.0,
+        group_size: int = 1,
+        anti_alias: str | None = None,
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
     ) -> None:
@@ -105,11 +120,11 @@ class MBConv(UnitModule):
         self.has_residual = residual and stride == 1 and in_channels == out_channels
         self.conv_pw = conv2d(in_channels, mid_channels, 1)
         self.bn1 = nn.BatchNorm2d(mid_channels, eps=bn_eps, momentum=bn_momentum)
-        self.conv_dw = conv2d(
-            mid_channels, mid_channels, kernel_size, stride=stride, padding=padding, groups=mid_channels
-        )
+        self.aa, stride = pool_and_stride(anti_alias, mid_channels, stride)
+        groups = mid_channels // group_size
+        self.conv_dw = conv2d(mid_channels, mid_channels, kernel_size, stride=stride, padding=padding, groups=groups)
         self.bn2 = nn.BatchNorm2d(mid_channels, eps=bn_eps, momentum=bn_momentum)
-        self.se = _squeeze_excite(mid_channels, se_channels, se_act or act, se_gate)
+        self.se = squeeze_excite_or_identity(mid_channels, se_channels, se_act or act, se_gate)
         self.conv_pwl = conv2d(mid_channels, out_channels, 1)
         self.bn3 = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
         self.drop_path = DropPath(drop_path)
@@ -120,10 +135,67 @@ class MBConv(UnitModule):
     def _units(self) -> list[Unit]:
         return [
             Unit("conv_pw", self.conv_pw, self.bn1, self.act),
-            Unit("conv_dw", self.conv_dw, self.bn2, self.act),
+            Unit("conv_dw", self.conv_dw, self.bn2, self.act, pool=self.aa),
             Unit("conv_pwl", self.conv_pwl, self.bn3, "identity", gate_of(self.se)),
         ]
 
 
-def _squeeze_excite(channels: int, reduced: int, act: str, gate: str) -> SqueezeExcite | nn.Identity:
-    return SqueezeExcite(channels, reduced, act=act, gate=gate) if reduced else nn.Identity()
+class FusedMBConv(UnitModule):
+    """Fused inverted residual: dense convolution that expands, optional squeeze-excite, linear projection.
+
+    Tan and Le, arXiv 2104.00298, section 3.2; timm calls it EdgeResidual. In eval one op
+    (:func:`effops.ops.fused_mbconv`), in training one chain. Keys: ``conv_exp bn1 se conv_pwl bn2``.
+
+    Args:
+        mid_channels: width after the expansion.
+        se_channels: width of the squeeze-excite bottleneck, 0 for none.
+        se_act: activation in it, None for ``act``.
+        se_gate: "sigmoid" (EfficientNet) or "hardsigmoid" (MobileNetV3).
+        residual: add the input at stride 1 with equal channels.
+        drop_path: stochastic depth rate of the residual branch, in training.
+        padding: None (symmetric), "same" (TensorFlow's SAME) or zeros on each side.
+        group_size: channels that the expansion makes in one group, 0 for one group of all.
+        anti_alias: "avg" or "blur" takes the stride after the convolution, None in it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        padding: Padding = None,
+        act: str = "relu",
+        se_channels: int = 0,
+        se_act: str | None = None,
+        se_gate: str = "sigmoid",
+        residual: bool = True,
+        drop_path: float = 0.0,
+        group_size: int = 0,
+        anti_alias: str | None = None,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        checks.activation_code(act)
+        self.act = act
+        self.has_residual = residual and stride == 1 and in_channels == out_channels
+        self.aa, stride = pool_and_stride(anti_alias, mid_channels, stride)
+        groups = mid_channels // group_size if group_size else 1
+        self.conv_exp = conv2d(in_channels, mid_channels, kernel_size, stride=stride, padding=padding, groups=groups)
+        self.bn1 = nn.BatchNorm2d(mid_channels, eps=bn_eps, momentum=bn_momentum)
+        self.se = squeeze_excite_or_identity(mid_channels, se_channels, se_act or act, se_gate)
+        self.conv_pwl = conv2d(mid_channels, out_channels, 1)
+        self.bn2 = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._run(self._units, x, residual=self.has_residual, drop_path=self.drop_path)
+
+    def _units(self) -> list[Unit]:
+        return [
+            Unit("conv_exp", self.conv_exp, self.bn1, self.act, pool=self.aa),
+            Unit("conv_pwl", self.conv_pwl, self.bn2, "identity", gate_of(self.se)),
+        ]

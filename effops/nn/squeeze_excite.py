@@ -56,3 +56,8 @@ class SqueezeExcite(nn.Module):
         """(reduce weight, reduce bias, expand weight, expand bias), as the ops take them."""
         reduce, expand = self._modules["conv_reduce"]._parameters, self._modules["conv_expand"]._parameters
         return reduce["weight"], reduce["bias"], expand["weight"], expand["bias"]
+
+
+def squeeze_excite_or_identity(channels: int, reduced: int, act: str, gate: str) -> SqueezeExcite | nn.Identity:
+    """The squeeze-excite of a block; the identity where the bottleneck is 0 wide."""
+    return SqueezeExcite(channels, reduced, act=act, gate=gate) if reduced else nn.Identity()

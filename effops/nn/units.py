@@ -7,7 +7,7 @@ chain of raw convolutions in training, or the modules one by one where neither m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class Unit:
         scale: layer scale, (O,) or None; the activation is then the identity.
         padding: how the convolution pads, where a module of another make does not say it as torch's does.
         vouched: the caller has checked that fused ops may stand for conv and bn; they are not torch's own types.
+        pool: a module after all that, or None: anti-aliasing, which halves the map.
     """
 
     key: str
@@ -66,6 +67,7 @@ class Unit:
     scale: Tensor | None = None
     padding: tuple[int, int] | Literal["same"] | None = None
     vouched: bool = False
+    pool: nn.Module | None = None
 
     def op_padding(self) -> tuple[int, int] | Literal["same"]:
         return op_padding(self.conv) if self.padding is None else self.padding
@@ -146,12 +148,17 @@ class UnitModule(FoldingModule):
             return self._run_units(made, x, residual, drop_path)
         with backends.recording() as calls:
             y = self._run_units(made, x, residual, drop_path)
-        prepared = _prepared(self, made, calls, x, y)
+        prepared = _prepared(self, made, calls, x, y, key)
         if prepared is not None:
             self._folds.keep(key, prepared)
         return y
 
     def _run_units(self, units: Sequence[Unit], x: Tensor, residual: bool, drop_path: nn.Module | None) -> Tensor:
+        for i, unit in enumerate(units):
+            if unit.pool is not None:
+                # No op pools: what lies before and what lies after run on their own. A halved map has no residual.
+                x = unit.pool(self._run_units([*units[:i], replace(unit, pool=None)], x, False, None))
+                return self._run_units(units[i + 1 :], x, False, None) if units[i + 1 :] else x
         folds = None if self.training else self._folds
         if drop_path is None or not residual:
             y = run_units(units, x, folds, residual=residual, memory=self.memory)
@@ -167,23 +174,23 @@ class UnitModule(FoldingModule):
         return y
 
 
-def _prepared(root: nn.Module, units: Sequence[Unit], calls: Sequence[Call], x: Tensor, y: Tensor) -> Prepared | None:
+def _prepared(
+    root: UnitModule, units: Sequence[Unit], calls: Sequence[Call], x: Tensor, y: Tensor, key: str
+) -> Prepared | None:
     """An eval call as it has just been run, for the next one; None where more than kernels was needed."""
     entries = [root._folds.get(unit.key, unit.conv, unit.bn, unit.scale) for unit in units] if calls else [None]
     if None in entries:
         return None
-    modules, tensors, constants = [], [], [t for folded in entries for t in folded if t is not None]
-    for unit in units:
-        modules += [unit.conv] if unit.bn is None else [unit.conv, unit.bn]
-        tensors += tensors_of(unit.conv, unit.bn, unit.scale)
-        if unit.se is not None:
-            modules += unit.se.modules()
-            constants += unit.se.parameters()
+    # Everything inside a block may matter; of a module with several sequences, what belongs to this one.
+    modules = [part for unit in units for part in (unit.conv, unit.bn) if part is not None]
+    modules = modules if key else list(root.modules())[1:]
+    gates = [weight for unit in units if unit.se is not None for weight in unit.se.parameters()]
+    tensors = [tensor for unit in units for tensor in tensors_of(unit.conv, unit.bn, unit.scale)]
     try:
-        state = State(root, modules, tensors + [t for t in constants if isinstance(t, nn.Parameter)])
+        state = State(root, modules, tensors + gates)
     except RuntimeError:
         return None
-    return prepare(x, y, calls, constants, state)
+    return prepare(x, y, calls, [t for folded in entries for t in folded if t is not None] + gates, state)
 
 
 def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:

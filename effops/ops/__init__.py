@@ -1,5 +1,6 @@
 """Fused ops of the MobileNet and EfficientNet families. The table of all of them is :mod:`effops.ops.table`."""
 
+from .attention import mobile_mqa
 from .blocks import fused_mbconv, mbconv
 from .functional import (
     conv_act,
@@ -23,6 +24,7 @@ __all__ = [
     "fused_mbconv",
     "kernel_layout",
     "mbconv",
+    "mobile_mqa",
     "pointwise_conv_act",
     "se_gate",
     "squeeze_excite",

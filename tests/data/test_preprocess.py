@@ -74,3 +74,28 @@ def test_refuses_images_that_would_grow_without_limit() -> None:
     preprocess = Preprocess(resolution=224, crop_pct=0.875, interpolation="bicubic", **IMAGENET)
     with pytest.raises(ArgumentError, match="too narrow"):
         preprocess(Image.new("RGB", (1, 60000)))
+
+
+@pytest.mark.parametrize("size", [(300, 200), (3, 2000), (64, 64)], ids=str)
+def test_squash_resizes_both_sides(size: tuple[int, int]) -> None:
+    peers.torchvision()
+    from torchvision import transforms
+
+    config = create_model("tf_efficientnetv2_b3.in21k_ft_in1k").default_cfg
+    assert (config["crop_mode"], config["crop_pct"]) == ("squash", 0.9)
+    ours = Preprocess.from_config({**config, "input_size": (3, 90, 90)})
+    theirs = transforms.Compose(
+        [
+            transforms.Resize((100, 100), transforms.InterpolationMode("bicubic")),
+            transforms.CenterCrop(90),
+            transforms.ToTensor(),
+            transforms.Normalize(config["mean"], config["std"]),
+        ]
+    )
+    image = _noise(*size)
+    assert torch.equal(ours(image), theirs(image))
+
+
+def test_an_unknown_crop_mode_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="crop_mode: got 'border', expected center or squash"):
+        Preprocess(resolution=64, crop_pct=1.0, interpolation="bicubic", crop_mode="border", **IMAGENET)

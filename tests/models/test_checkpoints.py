@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from effops.arch import find_arch
 from effops.errors import CheckpointError
-from effops.models import build, create_model, export_state_dict, load_checkpoint
+from effops.models import build, create_model, export_state_dict, load, save
 from tests import peers
 
 
@@ -69,6 +69,59 @@ def test_a_stem_for_colour_is_adapted_as_timm_does(source, path, in_chans):
     from timm.models._manipulate import adapt_input_conv
 
     torch.testing.assert_close(model.conv_stem.weight, adapt_input_conv(in_chans, source.conv_stem.weight))
+
+
+def test_the_report_tells_what_was_loaded(source, path):
+    torch.save(source.state_dict(), path)
+    report = load(create_model("mobilenetv3_small_050"), path)
+    assert (report.spelling, report.adapted, report.kept, report.unused) == ("timm", (), (), ())
+    assert set(report.loaded) == set(source.state_dict())
+    report = load(create_model("mobilenetv3_small_050", in_chans=1, num_classes=0), path)
+    assert (report.adapted, report.unused) == (("conv_stem.weight",), ("classifier.weight", "classifier.bias"))
+
+
+def test_a_kept_classifier_is_left_as_it_was(source, path):
+    torch.save(source.state_dict(), path)
+    model = create_model("mobilenetv3_small_050", num_classes=7)
+    before = model.classifier.weight.clone()
+    with pytest.raises(CheckpointError, match="keep_head=True"):
+        load(model, path)
+    report = load(model, path, keep_head=True)
+    assert report.kept == report.unused == ("classifier.weight", "classifier.bias")
+    assert torch.equal(model.classifier.weight, before)
+    assert torch.equal(model.conv_head.weight, source.conv_head.weight)
+    # One that fits is not kept.
+    assert load(create_model("mobilenetv3_small_050"), path, keep_head=True).kept == ()
+
+
+def test_a_kept_classifier_needs_none_in_the_file(source, path):
+    torch.save({key: value for key, value in source.state_dict().items() if "classifier" not in key}, path)
+    report = load(create_model("mobilenetv3_small_050"), path, keep_head=True)
+    assert (report.kept, report.unused) == (("classifier.weight", "classifier.bias"), ())
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("spelling", ["timm", "torchvision"])
+def test_what_is_saved_loads(tmp_path, suffix, spelling):
+    model = peers.randomise(create_model("mobilenet_v3_small"))
+    file = tmp_path / f"weights.{suffix}"
+    save(model, file, spelling=spelling)
+    save(model, file, spelling=spelling)
+    assert [found.name for found in tmp_path.iterdir()] == [file.name]
+    twin = create_model("mobilenet_v3_small")
+    assert load(twin, file).spelling == spelling
+    assert_same_state(twin, model.state_dict())
+
+
+def test_a_save_that_fails_leaves_the_old_file(source, path, tmp_path, monkeypatch):
+    save(source, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save(source, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(CheckpointError, match=r"cannot be written.*choose another folder"):
+        save(source, tmp_path / "nowhere" / "weights.pth")
 
 
 def refusal(name, path, **settings) -> str:
@@ -153,7 +206,7 @@ def test_a_failed_load_leaves_the_model_alone(source, path):
     model = create_model("mobilenetv3_small_075")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(CheckpointError):
-        load_checkpoint(model, path)
+        load(model, path)
     assert_same_state(model, before)
 
 
@@ -179,7 +232,7 @@ def test_a_width_without_a_twin_needs_the_numbers_of_its_family(path):
     torch.save(export_state_dict(create_model("mobilenetv3_small_075"), "torchvision"), path)
     assert "effops.models.build(dataclasses.replace" in refusal("mobilenetv3_small_075", path)
     arch = find_arch("mobilenetv3_small_075")
-    load_checkpoint(build(replace(arch, bn_eps=1e-3)), path)
+    load(build(replace(arch, bn_eps=1e-3)), path)
 
 
 def test_torchvision_weights_fit_timms_row_where_the_numbers_agree(path):

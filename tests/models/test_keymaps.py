@@ -28,7 +28,7 @@ def test_torchvisions_keys_are_all_known(name):
         assert (*value.shape, 1, 1)[: len(shapes[keys[key]])] == shapes[keys[key]], key
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "tv_efficientnet_b0"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "tv_efficientnet_b0", "efficientnet_v2_s"])
 def test_a_model_exported_for_torchvision_loads_there_and_comes_back(name):
     ours, theirs = create_model(name), peers.peer_model(name)
     exported = export_state_dict(ours, "torchvision")

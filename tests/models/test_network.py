@@ -90,9 +90,11 @@ def test_default_cfg_is_that_of_the_row():
     config = create_model("tf_efficientnet_lite0", in_chans=1, num_classes=10).default_cfg
     assert config == {
         "architecture": "tf_efficientnet_lite0",
+        "tag": "",
         "num_classes": 10,
         "input_size": (1, 224, 224),
         "crop_pct": 0.875,
+        "crop_mode": "center",
         "interpolation": "bicubic",
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
