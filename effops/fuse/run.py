@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from effops.nn.folding import FoldCache
+from effops.nn.prepared import Ran, may_prepare
 from effops.nn.sync_batch_norm import batch_norm_of
-from effops.nn.units import Unit, run_units
+from effops.nn.units import Unit, prepared_call, run_units
 from effops.ops import backends
 from effops.ops.chain import NO_CONV
 from effops.ops.functional import squeeze_excite
@@ -17,7 +20,7 @@ from effops.ops.shape import pad_before_after
 from effops.ops.spec import SAME
 from effops.ops.training import Layer, SqueezeExcite, conv_bn_chain
 
-from .program import Activation, ChainProgram, Conv, ConvUnit, Drop, GateProgram, Norm, NormProgram, Part
+from .program import Activation, ChainProgram, Conv, ConvUnit, Drop, GateProgram, Norm, NormProgram, Part, settings
 
 _ABSENT = torch.empty(0)
 
@@ -65,6 +68,11 @@ class _GateWeights:
     def __init__(self, weights: SqueezeExcite) -> None:
         self.weights = weights
 
+    def parameters(self) -> list[Tensor]:
+        weights = self.weights
+        tensors = weights.reduce_weight, weights.reduce_bias, weights.expand_weight, weights.expand_bias
+        return [tensor for tensor in tensors if tensor is not None]
+
     def gate_weights(self) -> SqueezeExcite:
         return self.weights
 
@@ -94,6 +102,7 @@ def run(
     folds: FoldCache,
     memory: str = "default",
     rate: float | None = None,
+    inside: Sequence[str] = (),
 ) -> Tensor | None:
     """The program on an input that is :func:`runnable`; None where the modules have to run, which then have not yet.
 
@@ -101,6 +110,7 @@ def run(
         folds: where the folded weights of eval calls are kept.
         memory: see :func:`effops.nn.set_memory`.
         rate: of stochastic depth, where the forward takes it as an argument.
+        inside: names of the children of root that the program stands for; all where none is named.
     """
     if isinstance(program, GateProgram):
         weights = _gate_weights(root, program)
@@ -108,26 +118,52 @@ def run(
             return None
         tensors = weights.reduce_weight, weights.reduce_bias, weights.expand_weight, weights.expand_bias
         return squeeze_excite(x, *tensors, act=weights.act, gate=weights.gate)
-    if not _all_there(root, program.around):
-        return None
     if isinstance(program, NormProgram):
         norm = _norm(root, program.norm)
-        if norm is None or not _active(root, program.act):
+        if norm is None or not (_active(root, program.act) and _all_there(root, program.around)):
             return None
         return conv_bn_chain(x, [Layer(NO_CONV, None, batch_norm_of(norm), act=program.act.name)])
-    return _run_chain(root, program, x, None if root.training else folds, memory, rate)
+    if root.training:
+        units = _units(root, program, x)
+        return None if units is None else _run_units(root, program, units, x, None, memory, rate)
+    key = inside[0] if inside else ""
+    y = folds.run_prepared(key, x)
+    if y is not None:
+        return y
+    units = _units(root, program, x)
+    if units is None or not may_prepare(x):
+        return None if units is None else _run_units(root, program, units, x, folds, memory, rate)
+    with backends.recording() as calls:
+        y = _run_units(root, program, units, x, folds, memory, rate)
+    if y is not None:
+        tops = [root._modules[name] for name in inside] if inside else root.children()
+        modules = [part for top in tops for part in top.modules()]
+        prepared = prepared_call(root, modules, units, folds, Ran(x, y, calls), settings=_setting_names)
+        if prepared is not None:
+            folds.keep(key, prepared)
+    return y
 
 
-def _run_chain(
-    root: nn.Module, program: ChainProgram, x: Tensor, folds: FoldCache | None, memory: str, rate: float | None
+def _setting_names(module: nn.Module) -> list[str]:
+    return [*(name for name, _ in settings(module)), "forward", "stride", "padding", "dilation"]
+
+
+def _units(root: nn.Module, program: ChainProgram, x: Tensor) -> list[Unit] | None:
+    if not _all_there(root, program.around):
+        return None
+    units = [_unit(root, spec, x.shape[2:]) for spec in program.units]
+    return None if None in units else units
+
+
+def _run_units(
+    root: nn.Module,
+    program: ChainProgram,
+    units: list[Unit],
+    x: Tensor,
+    folds: FoldCache | None,
+    memory: str,
+    rate: float | None,
 ) -> Tensor | None:
-    units = []
-    size = x.shape[2:]
-    for spec in program.units:
-        unit = _unit(root, spec, size)
-        if unit is None:
-            return None
-        units.append(unit)
     drop = program.drop
     if not program.residual or drop is None:
         return run_units(units, x, folds, residual=program.residual, memory=memory)

@@ -138,7 +138,7 @@ def _in_view(method: Callable) -> Callable:
 
 def _step(root: nn.Module, step: Step, x: Any, folds: FoldCache, memory: str) -> Any:
     if step.program is not None and runnable(x):
-        y = run(root, step.program, x, folds, memory)
+        y = run(root, step.program, x, folds, memory, inside=step.items)
         if y is not None:
             return y
     for name in step.items:

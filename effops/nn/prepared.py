@@ -8,6 +8,7 @@ comparisons.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter, is_
 from typing import Any
 
@@ -20,8 +21,8 @@ from effops.ops.backends import Call
 _versions = attrgetter("_version")
 _pointers = Tensor.data_ptr
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# What an eval call reads of blocks, convolutions and batch norms beside their tensors.
-_SETTINGS = ("act", "gate", "has_residual", "stride", "padding", "dilation", "eps", "forward")
+# What an eval call of effops' own modules reads of them beside their tensors.
+SETTINGS = ("act", "gate", "has_residual", "stride", "padding", "dilation", "eps", "forward")
 
 
 class State:
@@ -29,8 +30,17 @@ class State:
 
     __slots__ = ("_hooks", "_keys", "_modules", "_objects", "_owners", "_pointers", "_tensors", "_types", "_versions")
 
-    def __init__(self, root: nn.Module, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        modules: Sequence[nn.Module],
+        tensors: Sequence[Tensor],
+        settings: Callable[[nn.Module], Iterable[str]] = lambda module: SETTINGS,
+    ) -> None:
         """Of ``modules``, which lie in ``root``, and of the tensors that a call reads.
+
+        Args:
+            settings: names of the attributes that decide what a module computes.
 
         Raises:
             RuntimeError: a tensor has no version or no address: it was made in inference mode, or is not real.
@@ -45,7 +55,7 @@ class State:
             places.append((module.__dict__, "training", False))
         for module in (root, *modules):
             own = module.__dict__
-            places += ((own, name, own.get(name)) for name in _SETTINGS)
+            places += ((own, name, own.get(name)) for name in settings(module))
         self._owners, self._keys, self._objects = zip(*places, strict=True)
         self._modules, self._types = modules, list(map(type, modules))
         self._hooks = [getattr(module, name) for module in modules for name in _HOOKS]
@@ -109,17 +119,25 @@ def may_prepare(x: object) -> bool:
     )
 
 
-def prepare(x: Tensor, y: Tensor, calls: Sequence[Call], constants: Iterable[Tensor], state: State) -> Prepared | None:
-    """What gave ``y`` from ``x``, to be run again; None where something else than these calls was needed.
+@dataclass(frozen=True)
+class Ran:
+    """A call that was run: its input, its output, and the kernel calls between them, in order."""
+
+    x: Tensor
+    y: Tensor
+    calls: Sequence[Call]
+
+
+def prepare(ran: Ran, constants: Iterable[Tensor], state: State) -> Prepared | None:
+    """What gave ``ran.y`` from ``ran.x``, to be run again; None where something else than its calls was needed.
 
     Args:
-        calls: the kernel calls, in order.
         constants: tensors that do not depend on x.
     """
     fixed = {tensor.untyped_storage().data_ptr() for tensor in constants}
-    index_of = {id(x): 0}
+    index_of = {id(ran.x): 0}
     steps: list[tuple[Callable, tuple[Any, ...], tuple[tuple[int, int], ...]]] = []
-    for call in calls:
+    for call in ran.calls:
         if call.backend.namespace is None:
             return None
         places = []
@@ -135,4 +153,4 @@ def prepare(x: Tensor, y: Tensor, calls: Sequence[Call], constants: Iterable[Ten
         steps.append((call.op.overload_in(call.backend.namespace), given, tuple(places)))
         for output in call.outputs if isinstance(call.outputs, tuple) else (call.outputs,):
             index_of[id(output)] = len(index_of)
-    return Prepared(x, steps, index_of[id(y)], state) if id(y) in index_of else None
+    return Prepared(ran.x, steps, index_of[id(ran.y)], state) if id(ran.y) in index_of else None

@@ -6,14 +6,13 @@ chain of raw convolutions in training, or the modules one by one where neither m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 from effops.ops import backends
-from effops.ops.backends import Call
 from effops.ops.blocks import fused_mbconv, mbconv
 from effops.ops.chain import DENSE, DEPTHWISE, POINTWISE
 from effops.ops.functional import conv_act, depthwise_conv_act, pointwise_conv_act, se_gate
@@ -25,7 +24,7 @@ from .conv import op_padding
 from .drop_path import DropPath
 from .folding import FoldCache, Folded, FoldingModule, tensors_of
 from .plain import CONVS, NORMS, is_plain
-from .prepared import Prepared, State, may_prepare, prepare
+from .prepared import Prepared, Ran, State, may_prepare, prepare
 from .sync_batch_norm import batch_norm_of
 
 
@@ -35,6 +34,8 @@ class Gate(Protocol):
     def gate_weights(self) -> SqueezeExcite: ...
 
     def is_plain(self) -> bool: ...
+
+    def parameters(self) -> Iterable[nn.Parameter]: ...
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
@@ -148,7 +149,10 @@ class UnitModule(FoldingModule):
             return self._run_units(made, x, residual, drop_path)
         with backends.recording() as calls:
             y = self._run_units(made, x, residual, drop_path)
-        prepared = _prepared(self, made, calls, x, y, key)
+        # Everything inside a block may matter; of a module with several sequences, what belongs to this one.
+        parts = [part for unit in made for part in (unit.conv, unit.bn) if part is not None]
+        modules = parts if key else list(self.modules())[1:]
+        prepared = prepared_call(self, modules, made, self._folds, Ran(x, y, calls))
         if prepared is not None:
             self._folds.keep(key, prepared)
         return y
@@ -174,23 +178,26 @@ class UnitModule(FoldingModule):
         return y
 
 
-def _prepared(
-    root: UnitModule, units: Sequence[Unit], calls: Sequence[Call], x: Tensor, y: Tensor, key: str
+def prepared_call(
+    root: nn.Module, modules: Sequence[nn.Module], units: Sequence[Unit], folds: FoldCache, ran: Ran, **state: Any
 ) -> Prepared | None:
-    """An eval call as it has just been run, for the next one; None where more than kernels was needed."""
-    entries = [root._folds.get(unit.key, unit.conv, unit.bn, unit.scale) for unit in units] if calls else [None]
+    """An eval call as it has just been run, for the next one; None where more than kernels was needed.
+
+    Args:
+        modules: inside ``root``, whose change would change the call.
+        ran: its input, its output and the kernel calls between them.
+        state: further arguments of :class:`State`.
+    """
+    entries = [folds.get(u.key, u.conv, u.bn, u.scale, vouched=u.vouched) for u in units] if ran.calls else [None]
     if None in entries:
         return None
-    # Everything inside a block may matter; of a module with several sequences, what belongs to this one.
-    modules = [part for unit in units for part in (unit.conv, unit.bn) if part is not None]
-    modules = modules if key else list(root.modules())[1:]
-    gates = [weight for unit in units if unit.se is not None for weight in unit.se.parameters()]
+    gates = [t for unit in units if unit.se is not None for t in unit.se.parameters()]
     tensors = [tensor for unit in units for tensor in tensors_of(unit.conv, unit.bn, unit.scale)]
     try:
-        state = State(root, modules, tensors + gates)
+        snapshot = State(root, modules, tensors + gates, **state)
     except RuntimeError:
         return None
-    return prepare(x, y, calls, [t for folded in entries for t in folded if t is not None] + gates, state)
+    return prepare(ran, [t for folded in entries for t in folded if t is not None] + gates, snapshot)
 
 
 def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:
