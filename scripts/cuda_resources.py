@@ -29,8 +29,8 @@ from cuda_toolkit import NVCC_FLAGS, find_home  # noqa: E402
 
 TABLE = ROOT / "csrc" / "cuda" / "resources.csv"
 ARCHITECTURES = ("80", "90", "100", "120")
-# Bytes a thread that a tuned kernel may spill. None on sm_90, for which tiles and launch bounds were chosen; elsewhere the
-# depthwise backward and a few products do not quite fit the same bounds, and half the occupancy would cost more.
+# Bytes a thread that a tuned kernel may spill. None on sm_90, for which tiles and launch bounds were chosen; elsewhere
+# the depthwise backward and a few products do not quite fit the same bounds, and half the occupancy would cost more.
 SPILL_LIMITS = {"80": 36, "90": 0, "100": 136, "120": 112}
 COLUMNS = ("source", "fingerprint", "kernel", "arch", "registers", "spill_bytes", "stack_bytes", "static_shared_bytes")
 
