@@ -14,7 +14,7 @@ from torch import nn
 
 import effops
 from effops.arch import Arch, Head, Stem
-from effops.arch.scaling import SqueezeRule, resolve_stages
+from effops.arch.scaling import SqueezeRule, Style, resolve_stages
 from effops.export import to_aoti, to_exported_program, to_onnx, verify
 from effops.export.program import plain_program
 from effops.models import Network, build, create_model
@@ -22,17 +22,17 @@ from tests import peers
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
 from tests.models.test_real_weights import photographs
 
-ROWS = (("ds_r1_k3_s1_c8_se0.25",), ("ir_r2_k5_s2_e3_c12_se0.25",), ("ir_r1_k3_s2_e4_c16",))
+ROWS = (("ds_r1_k3_s1_c8_se0.25",), ("ir_r2_k5_s2_e3_c12_se0.25",), ("er_r1_k3_s2_e4_c16", "uir_r1_a3_k5_s1_e2_c16"))
 
 
 def small(padding: str = "same", **options: object) -> Network:
-    """Three stages with every kind of block, SAME padding and random batch norm statistics."""
-    squeeze = SqueezeRule(base="input", gate="sigmoid")
+    """Three stages with most kinds of blocks, SAME padding and random batch norm statistics."""
+    style = Style(act="silu", squeeze=SqueezeRule(base="input", gate="sigmoid"))
     arch = Arch(
         name="small",
         family="test",
         stem=Stem(channels=8, act="silu"),
-        stages=resolve_stages(ROWS, in_channels=8, act="silu", squeeze=squeeze),
+        stages=resolve_stages(ROWS, style, in_channels=8),
         head=Head(channels=24, act="silu"),
         source="test",
         padding=padding,
@@ -117,7 +117,15 @@ def test_an_aotinductor_package(example, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["efficientnet_b0", "mobilenetv2_100", "mobilenetv3_large_100", "tf_mobilenetv3_small_075"]
+    "name",
+    [
+        "efficientnet_b0",
+        "efficientnetv2_rw_t",
+        "mobilenetv2_100",
+        "mobilenetv3_large_100",
+        "mobilenetv4_hybrid_medium",
+        "tf_mobilenetv3_small_075",
+    ],
 )
 def test_networks_as_onnx(name, tmp_path):
     pytest.importorskip("onnxruntime", reason="pip install -r requirements/export.txt")
