@@ -145,7 +145,7 @@ def run(
 
 
 def _setting_names(module: nn.Module) -> list[str]:
-    return [*(name for name, _ in settings(module)), "forward", "stride", "padding", "dilation"]
+    return [*(name for name, _ in settings(module)), "stride", "padding", "dilation"]
 
 
 def _units(root: nn.Module, program: ChainProgram, x: Tensor) -> list[Unit] | None:

@@ -22,7 +22,7 @@ _versions = attrgetter("_version")
 _pointers = Tensor.data_ptr
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # What an eval call of effops' own modules reads of them beside their tensors.
-SETTINGS = ("act", "gate", "has_residual", "stride", "padding", "dilation", "eps", "forward")
+SETTINGS = ("act", "gate", "has_residual", "stride", "padding", "dilation", "eps")
 
 
 class State:
@@ -55,11 +55,12 @@ class State:
             places.append((module.__dict__, "training", False))
         for module in (root, *modules):
             own = module.__dict__
-            places += ((own, name, own.get(name)) for name in settings(module))
+            places += ((own, name, own[name]) for name in settings(module) if name in own)
+            places.append((own, "forward", None))
         self._owners, self._keys, self._objects = zip(*places, strict=True)
         self._modules, self._types = modules, list(map(type, modules))
         self._hooks = [getattr(module, name) for module in modules for name in _HOOKS]
-        self._tensors = tensors
+        self._tensors = tensors = [tensor for tensor in tensors if tensor.numel()]
         self._versions = list(map(_versions, tensors))
         self._pointers = list(map(_pointers, tensors))
 
