@@ -68,7 +68,7 @@ gpu-check: ## on a GPU: build, tests, compute-sanitizer, benches; logs in build/
 	$(PYTHON) scripts/gpu_check.py
 
 BENCH ?= ops models train
-bench: $(STAMPS)/build $(STAMPS)/bench ## time ops, models and training steps against eager PyTorch and torch.compile
+bench: $(STAMPS)/build $(STAMPS)/bench $(STAMPS)/engines ## time ops, models and training steps against their peers
 	@for suite in $(BENCH); do $(BIN)/python -m bench $$suite || exit 1; done
 	@for file in bench/results/*.csv; do $(BIN)/python -m bench plot $$file || exit 1; done
 
@@ -129,6 +129,11 @@ $(STAMPS)/bench: requirements/bench.txt $(STAMPS)/peers
 $(STAMPS)/export: requirements/export.txt $(STAMPS)/runtime
 	@echo 'effops: installing ONNX and ONNX Runtime'
 	@$(PIP) -r requirements/export.txt
+	@touch $@
+
+$(STAMPS)/engines: requirements/engines.txt $(STAMPS)/export
+	@echo 'effops: installing the inference engines to compare with'
+	@$(PIP) --no-deps -r requirements/engines.txt
 	@touch $@
 
 $(STAMPS)/lint: requirements/lint.txt $(STAMPS)/venv
