@@ -25,6 +25,9 @@ _TITLES = {
     "eager": "eager",
     "channels_last": "eager, channels_last",
     "compile": "torch.compile",
+    "freezing": "torch.compile, frozen",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
     "effops_low": "effops, low memory",
 }
 _DPI = 160
@@ -101,7 +104,10 @@ def _speedup_bars(axes: Axes, problems: Sequence[dict[str, Row]], peers: Sequenc
         positions, heights = zip(*known, strict=True)
         colour = _PEER_COLOURS[place % len(_PEER_COLOURS)]
         bars = axes.bar(positions, heights, width * 0.92, color=colour, label=_title(peer))
-        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=1)
+        # Upright where bars stand so close that numbers would run into each other.
+        upright = {"rotation": 90, "padding": 2} if len(peers) > 4 else {"padding": 1}
+        axes.bar_label(bars, fmt="%.2f", fontsize=8, **upright)
+    axes.margins(y=0.12)
     labels = [next(iter(by_provider.values())) for by_provider in problems]
     axes.set_xticks(range(len(problems)), [f"{row.case}\n@{row.resolution}" for row in labels], fontsize=8)
     axes.axhline(1, color="#444444", linewidth=1)
