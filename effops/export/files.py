@@ -11,9 +11,8 @@ from pathlib import Path
 from effops.errors import ArgumentError
 
 
-@contextmanager
-def written(path: str | os.PathLike[str], suffix: str) -> Iterator[str]:
-    """A temporary path beside ``path``, which takes its name when the block ends without an error.
+def checked(path: str | os.PathLike[str], suffix: str) -> Path:
+    """The path of a file that can be written.
 
     Raises:
         ArgumentError: another suffix, a directory, or a folder that is not there.
@@ -24,6 +23,12 @@ def written(path: str | os.PathLike[str], suffix: str) -> Iterator[str]:
     if target.is_dir() or not target.parent.is_dir():
         reason = "is a directory" if target.is_dir() else f"is in a folder that does not exist: {str(target.parent)!r}"
         raise ArgumentError(f"path {str(path)!r} {reason}; give the path of a file to write")
+    return target
+
+
+@contextmanager
+def written(target: Path) -> Iterator[str]:
+    """A temporary path beside ``target``, which takes its name when the block ends without an error."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
         temporary = Path(folder) / target.name
         yield str(temporary)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from effops.errors import ExportError
 
-from .files import written
+from .files import checked, written
 from .program import plain_program
 from .verify import Exported, examples_of, verified
 
@@ -50,9 +50,10 @@ def to_onnx(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ExportError(f"ONNX files need {', '.join(missing)}; install them: pip install 'effops[export]'")
+    target = checked(path, ".onnx")
     program = plain_program(model, example, dynamic)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
-    with written(path, ".onnx") as temporary:
+    with written(target) as temporary:
         with _quiet():
             torch.onnx.export(
                 program,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .files import written
+from .files import checked, written
 from .program import plain_program
 from .verify import Exported, examples_of, verified
 
@@ -27,8 +27,9 @@ def to_aoti(
         ArgumentError: the model is in training mode, or an argument is out of range.
         ExportError: the package does not answer as the model does.
     """
+    target = checked(path, ".pt2")
     program = plain_program(model, example, dynamic)
-    with written(path, ".pt2") as temporary:
+    with written(target) as temporary:
         torch._inductor.aoti_compile_and_package(program, package_path=temporary)
         loaded = torch._inductor.aoti_load_package(temporary)
         errors = verified(model, loaded, examples_of(example, dynamic), f"the package {str(path)!r}")

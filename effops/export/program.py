@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from effops.errors import ArgumentError
 from effops.ops.table import OPS
 
 from .constants import fold_constants
-from .files import written
+from .files import checked, written
 from .verify import Exported, examples_of, verified
 
 # What may change from call to call, and the axes of the images that this lets loose.
@@ -36,7 +37,9 @@ def plain_program(model: nn.Module, example: Tensor, dynamic: Sequence[str] = ()
     if 0 in axes and example.shape[0] < 2:
         example = example[:1].expand(2, -1, -1, -1).contiguous()
     shapes = ({axis: Dim.DYNAMIC for axis in axes},)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch.export warns of torch's own tree specs.
+        warnings.simplefilter("ignore", FutureWarning)
         traced = torch.export.export(model, (example,), dynamic_shapes=shapes)
         references = {op.overload: op.reference for op in OPS.values()}
         folded = fold_constants(traced.run_decompositions(references).module(check_guards=False))
@@ -62,8 +65,9 @@ def to_exported_program(
         ArgumentError: the model is in training mode, or an argument is out of range.
         ExportError: the file does not answer as the model does.
     """
+    target = checked(path, ".pt2")
     program = plain_program(model, example, dynamic)
-    with written(path, ".pt2") as temporary:
+    with written(target) as temporary:
         torch.export.save(program, temporary)
         loaded = torch.export.load(temporary).module()
         errors = verified(model, loaded, examples_of(example, dynamic), f"the exported program {str(path)!r}")
