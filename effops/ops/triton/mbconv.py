@@ -219,7 +219,9 @@ def pays(recomputed: float, value_bytes: int, values: int, in_channels: int, act
     """
     product = max(_LEAST, power_of_2(in_channels)) * (_TENSOR_CORE if value_bytes == 2 else 1.0)
     instructions = (recomputed - 1) * (_AROUND + _ACTIVATION[ACTIVATIONS[act]] + product)
-    return values * value_bytes > _CACHE and instructions < 2 * value_bytes * _INSTRUCTIONS_A_BYTE
+    # Channels that no network has would be loaded under masks, which spill registers on sm_100.
+    whole = in_channels % 8 == 0
+    return whole and values * value_bytes > _CACHE and instructions < 2 * value_bytes * _INSTRUCTIONS_A_BYTE
 
 
 def _expanded_depthwise(
