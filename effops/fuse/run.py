@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from effops.nn.folding import FoldCache
-from effops.nn.prepared import Ran, may_prepare
+from effops.nn.prepared import State
 from effops.nn.sync_batch_norm import batch_norm_of
-from effops.nn.units import Unit, prepared_call, run_units
+from effops.nn.units import Unit, eval_call, run_units
 from effops.ops import backends
 from effops.ops.chain import NO_CONV
 from effops.ops.functional import squeeze_excite
@@ -126,22 +127,13 @@ def run(
     if root.training:
         units = _units(root, program, x)
         return None if units is None else _run_units(root, program, units, x, None, memory, rate)
-    key = inside[0] if inside else ""
-    y = folds.run_prepared(key, x)
-    if y is not None:
-        return y
-    units = _units(root, program, x)
-    if units is None or not may_prepare(x):
-        return None if units is None else _run_units(root, program, units, x, folds, memory, rate)
-    with backends.recording() as calls:
-        y = _run_units(root, program, units, x, folds, memory, rate)
-    if y is not None:
+
+    def snapshot(units: Sequence[Unit], tensors: Sequence[Tensor]) -> State:
         tops = [root._modules[name] for name in inside] if inside else root.children()
-        modules = [part for top in tops for part in top.modules()]
-        prepared = prepared_call(root, modules, units, folds, Ran(x, y, calls), settings=_setting_names)
-        if prepared is not None:
-            folds.keep(key, prepared)
-    return y
+        return State(root, [part for top in tops for part in top.modules()], tensors, _setting_names)
+
+    compute = partial(_run_units, root, program, x=x, folds=folds, memory=memory, rate=rate)
+    return eval_call(folds, inside[0] if inside else "", x, partial(_units, root, program, x), compute, snapshot)
 
 
 def _setting_names(module: nn.Module) -> list[str]:

@@ -15,12 +15,9 @@ from effops.ops import folding
 from effops.ops.functional import kernel_layout
 
 from .plain import CONVS, NORMS, is_plain
-from .prepared import Prepared, may_prepare
+from .prepared import PreparedCalls
 
 Folded = tuple[Tensor, Tensor | None]
-
-# Shapes of input that calls stay prepared for.
-_SHAPES = 4
 
 # Stands for a bias or an affine part that a module does not have.
 _ABSENT = torch.empty(0)
@@ -56,16 +53,17 @@ class _Entry:
 
 
 class FoldCache:
-    """Folded weights of one module's convolutions, by the convolution's name, and the calls prepared with them.
+    """Folded weights of one module's convolutions, by the convolution's name. A copy or a pickle is empty.
 
-    A copy or a pickle is empty.
+    Attributes:
+        calls: what has been prepared with them.
     """
 
-    __slots__ = ("_entries", "_prepared")
+    __slots__ = ("_entries", "calls")
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._prepared: dict[str, list[Prepared]] = {}
+        self.calls = PreparedCalls()
 
     def __deepcopy__(self, memo: dict) -> FoldCache:
         return FoldCache()
@@ -75,25 +73,7 @@ class FoldCache:
 
     def clear(self) -> None:
         self._entries.clear()
-        self._prepared.clear()
-
-    def run_prepared(self, key: str, x: Tensor) -> Tensor | None:
-        """The result of the call that was prepared for such an input under this key, if it still stands."""
-        known = self._prepared.get(key)
-        if known is None or not may_prepare(x):
-            return None
-        for prepared in known:
-            if prepared.fits(x):
-                if prepared.holds():
-                    return prepared.run(x)
-                # What has changed once changes for every shape.
-                self._prepared.pop(key, None)
-                return None
-        return None
-
-    def keep(self, key: str, prepared: Prepared) -> None:
-        """Keep a call for inputs of its shape; the oldest of several goes."""
-        self._prepared[key] = [prepared, *self._prepared.get(key, ())][:_SHAPES]
+        self.calls.clear()
 
     def get(
         self, name: str, conv: nn.Module, bn: nn.Module | None, scale: Tensor | None = None, *, vouched: bool = False

@@ -78,24 +78,21 @@ class State:
 class Prepared:
     """The kernel calls of one block for inputs of one shape."""
 
-    __slots__ = ("_device", "_dtype", "_forced", "_result", "_shape", "_state", "_steps", "_stride")
+    __slots__ = ("_device", "_dtype", "_forced", "_result", "_steps", "_stride", "shape", "state")
 
     def __init__(self, x: Tensor, steps: list, result: int, state: State) -> None:
-        self._shape, self._stride, self._dtype, self._device = x.shape, x.stride(), x.dtype, x.device
-        self._steps, self._result, self._state = steps, result, state
+        self.shape, self._stride, self._dtype, self._device = x.shape, x.stride(), x.dtype, x.device
+        self._steps, self._result, self.state = steps, result, state
         self._forced = backends.forced()
 
     def fits(self, x: Tensor) -> bool:
-        """Whether it was prepared for such an input."""
+        """Whether it was prepared for an input of its shape that lies so, and for this backend."""
         return (
-            x.shape == self._shape
-            and x.stride() == self._stride
+            x.stride() == self._stride
             and x.dtype is self._dtype
             and x.device == self._device
+            and backends.forced() is self._forced
         )
-
-    def holds(self) -> bool:
-        return backends.forced() is self._forced and self._state.holds()
 
     def run(self, x: Tensor) -> Tensor:
         values = [x]
@@ -118,6 +115,67 @@ def may_prepare(x: object) -> bool:
         and not backends.intercepted()
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+# Shapes that are prepared for when they come first, and how many are in all: inputs that never come again are not worth
+# it, and networks that see many sizes see most of them more than once.
+_AT_ONCE, _SHAPES = 4, 64
+
+
+class PreparedCalls:
+    """The prepared calls of one module, by the key of a sequence of units and the shape of its input."""
+
+    __slots__ = ("_calls", "_seen")
+
+    def __init__(self) -> None:
+        self._calls: dict[str, dict[torch.Size, Prepared]] = {}
+        self._seen: dict[str, set[torch.Size]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._calls.values()))
+
+    def clear(self) -> None:
+        self._calls.clear()
+        self._seen.clear()
+
+    def run(self, key: str, x: Tensor) -> Tensor | None:
+        """The result of the call that was prepared for such an input, if it still stands."""
+        known = self._calls.get(key)
+        if known is None or not may_prepare(x):
+            return None
+        prepared = known.get(x.shape)
+        if prepared is None or not prepared.fits(x) or self.state(key) is None:
+            return None
+        return prepared.run(x)
+
+    def wants(self, key: str, x: object) -> bool:
+        """Whether a call that could not be taken from here should be prepared for the next time."""
+        if not may_prepare(x):
+            return False
+        known, seen = self._calls.get(key, ()), self._seen.setdefault(key, set())
+        if len(known) < _AT_ONCE or x.shape in known or x.shape in seen:
+            return True
+        if len(seen) == _SHAPES:
+            seen.clear()
+        seen.add(x.shape)
+        return False
+
+    def state(self, key: str) -> State | None:
+        """What all calls of a key were decided from, whatever their shape; when it has changed, they go."""
+        known = self._calls.get(key)
+        if not known:
+            return None
+        state = next(iter(known.values())).state
+        if not state.holds():
+            self._calls.pop(key, None)
+            return None
+        return state
+
+    def keep(self, key: str, prepared: Prepared) -> None:
+        known = self._calls.setdefault(key, {})
+        if len(known) >= _SHAPES:
+            known.pop(next(iter(known)), None)
+        known[prepared.shape] = prepared
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from .conv import op_padding
 from .drop_path import DropPath
 from .folding import FoldCache, Folded, FoldingModule, tensors_of
 from .plain import CONVS, NORMS, is_plain
-from .prepared import Prepared, Ran, State, may_prepare, prepare
+from .prepared import Ran, State, prepare
 from .sync_batch_norm import batch_norm_of
 
 
@@ -141,21 +142,14 @@ class UnitModule(FoldingModule):
         """
         if self.training:
             return self._run_units(units(), x, residual, drop_path)
-        y = self._folds.run_prepared(key, x)
-        if y is not None:
-            return y
-        made = units()
-        if not may_prepare(x):
-            return self._run_units(made, x, residual, drop_path)
-        with backends.recording() as calls:
-            y = self._run_units(made, x, residual, drop_path)
+
         # Everything inside a block may matter; of a module with several sequences, what belongs to this one.
-        parts = [part for unit in made for part in (unit.conv, unit.bn) if part is not None]
-        modules = parts if key else list(self.modules())[1:]
-        prepared = prepared_call(self, modules, made, self._folds, Ran(x, y, calls))
-        if prepared is not None:
-            self._folds.keep(key, prepared)
-        return y
+        def modules(made: Sequence[Unit]) -> list[nn.Module]:
+            parts = [part for unit in made for part in (unit.conv, unit.bn) if part is not None]
+            return parts if key else list(self.modules())[1:]
+
+        compute = partial(self._run_units, x=x, residual=residual, drop_path=drop_path)
+        return eval_call(self._folds, key, x, units, compute, lambda made, tensors: State(self, modules(made), tensors))
 
     def _run_units(self, units: Sequence[Unit], x: Tensor, residual: bool, drop_path: nn.Module | None) -> Tensor:
         for i, unit in enumerate(units):
@@ -178,26 +172,47 @@ class UnitModule(FoldingModule):
         return y
 
 
-def prepared_call(
-    root: nn.Module, modules: Sequence[nn.Module], units: Sequence[Unit], folds: FoldCache, ran: Ran, **state: Any
-) -> Prepared | None:
-    """An eval call as it has just been run, for the next one; None where more than kernels was needed.
+def eval_call(
+    folds: FoldCache,
+    key: str,
+    x: Tensor,
+    units: Callable[[], Sequence[Unit] | None],
+    compute: Callable[[Sequence[Unit]], Tensor | None],
+    state: Callable[[Sequence[Unit], Sequence[Tensor]], State],
+) -> Tensor | None:
+    """An eval call as it was prepared, else computed, and prepared for the next time where kernels were all it needed.
 
     Args:
-        modules: inside ``root``, whose change would change the call.
-        ran: its input, its output and the kernel calls between them.
-        state: further arguments of :class:`State`.
+        folds: where folded weights and prepared calls are kept.
+        key: tells several sequences of one module apart.
+        units: makes the units of x, or None where fused ops may not stand for the modules.
+        compute: runs them.
+        state: a snapshot of the modules behind the units and of the tensors that a call reads.
     """
-    entries = [folds.get(u.key, u.conv, u.bn, u.scale, vouched=u.vouched) for u in units] if ran.calls else [None]
-    if None in entries:
+    y = folds.calls.run(key, x)
+    if y is not None:
+        return y
+    made = units()
+    if made is None:
         return None
-    gates = [t for unit in units if unit.se is not None for t in unit.se.parameters()]
-    tensors = [tensor for unit in units for tensor in tensors_of(unit.conv, unit.bn, unit.scale)]
+    if not folds.calls.wants(key, x):
+        return compute(made)
+    with backends.recording() as calls:
+        y = compute(made)
+    entries = [folds.get(u.key, u.conv, u.bn, u.scale, vouched=u.vouched) for u in made] if calls else [None]
+    if y is None or None in entries:
+        return y
+    gates = [t for unit in made if unit.se is not None for t in unit.se.parameters()]
+    tensors = [tensor for unit in made for tensor in tensors_of(unit.conv, unit.bn, unit.scale)]
     try:
-        snapshot = State(root, modules, tensors + gates, **state)
+        snapshot = folds.calls.state(key) or state(made, tensors + gates)
     except RuntimeError:
-        return None
-    return prepare(ran, [t for folded in entries for t in folded if t is not None] + gates, snapshot)
+        return y
+    constants = [t for folded in entries for t in folded if t is not None] + gates
+    prepared = prepare(Ran(x, y, calls), constants, snapshot)
+    if prepared is not None:
+        folds.calls.keep(key, prepared)
+    return y
 
 
 def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:

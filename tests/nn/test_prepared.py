@@ -45,7 +45,7 @@ def looked_at(monkeypatch) -> list[int]:
     """Counts the calls that went through the modules one by one."""
     calls: list[int] = []
     slow = UnitModule._run_units
-    monkeypatch.setattr(UnitModule, "_run_units", lambda *args: calls.append(1) or slow(*args))
+    monkeypatch.setattr(UnitModule, "_run_units", lambda *args, **given: calls.append(1) or slow(*args, **given))
     return calls
 
 
@@ -172,9 +172,26 @@ def test_copies_have_nothing_prepared():
     block, x = made("mbconv"), images()
     y = block(x)
     for twin in (copy.deepcopy(block), pickle.loads(pickle.dumps(block))):
-        assert not twin._folds._prepared and torch.equal(twin(x), y)
+        assert not len(twin._folds.calls) and torch.equal(twin(x), y)
         twin.conv_dw.weight.zero_()
         assert not torch.equal(twin(x), y) and torch.equal(block(x), y)
+
+
+@torch.no_grad()
+def test_many_sizes(looked_at):
+    """The first few are prepared at once, the others when they come again; all share what they were decided from."""
+    block = made("mbconv")
+    looked_at.clear()
+    inputs = [images(size) for size in range(6, 16)]
+    expected = [fresh(block, x) for x in inputs]
+    for round_, slow in enumerate((10, 6, 0, 0)):
+        looked_at.clear()
+        assert all(torch.equal(block(x), y) for x, y in zip(inputs, expected, strict=True))
+        assert len(looked_at) == slow, round_
+    block.conv_dw.weight.mul_(2)
+    looked_at.clear()
+    assert all(torch.equal(block(x), fresh(block, x)) for x in inputs)
+    assert len(looked_at) == 20  # each of them, and each copy
 
 
 def test_threads_share_a_model():
