@@ -84,7 +84,7 @@ MORE_FOLDED = [
     fused_block(16, 96, 384, 96, 28, 1),
     fused_block(16, 32, 32, 32, 48, 1),
     block(48, 32, 192, 64, 56, 3, 2, "relu6"),
-    block(48, 13, 67, 16, 89, 3, 2, "hardswish"),
+    block(48, 16, 72, 16, 89, 3, 2, "hardswish"),
 ]
 # Training kernels at a middling size, one sample a kind; then every activation, and larger ones.
 _TRAINING = r"2x32x14x15-(silu|identity-plain)|2x32-r8-relu-|2x32x20x28|2x96x14x14x24|2x144x14x14\S+view-pooled"
@@ -137,6 +137,14 @@ def test_blocks_run_whole():
         if sample.op.name in whole:
             first, *_ = compiler.launches(sample.to(torch.bfloat16))
             assert first.kernel.__name__ == whole[sample.op.name], sample
+
+
+def test_blocks_with_odd_channels_run_as_parts():
+    """Their masked loads would spill registers on sm_100."""
+    for channels, expanded in (13, 72), (16, 67):
+        odd = KernelSample.of(block(48, channels, expanded, 16, 89, 3, 2, "hardswish"))
+        first, *_ = compiler.launches(odd.to(torch.bfloat16))
+        assert first.kernel.__name__ == "_pointwise", odd
 
 
 @pytest.mark.parametrize("sample", cases())

@@ -160,7 +160,7 @@ def test_which_expansions_run_with_their_depthwise_convolution(dtype, batch, sid
     values = batch * side * side * channels[1]
     code = ACTIVATIONS.index(act)
     pays = split is not None and mbconv.pays(
-        split.recomputed((side, side), channels[1]), bits // 8, values, channels[0], code
+        split.recomputed((side, side), channels[1]), bits // 8, values, channels, code
     )
     assert pays == one
 

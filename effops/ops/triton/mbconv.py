@@ -204,7 +204,7 @@ def tiling(
     return Tiling(-(-strips * out[1] // block_m), -(-channels // block_c), products, blocks)
 
 
-def pays(recomputed: float, value_bytes: int, values: int, in_channels: int, act: int) -> bool:
+def pays(recomputed: float, value_bytes: int, values: int, channels: tuple[int, int], act: int) -> bool:
     """Whether the expanded tensor's way through memory costs more than computing its values again and again.
 
     A rule of arithmetic, not yet of measurement: for every expanded value two kernels move value_bytes twice, and the
@@ -214,13 +214,13 @@ def pays(recomputed: float, value_bytes: int, values: int, in_channels: int, act
         recomputed: see :meth:`Tiling.recomputed`.
         value_bytes: of one value of an image.
         values: of the expanded tensor.
-        in_channels: multiply-adds of one of them.
+        channels: of the block's input, so many multiply-adds has a value, and of the expanded tensor.
         act: code of its activation.
     """
-    product = max(_LEAST, power_of_2(in_channels)) * (_TENSOR_CORE if value_bytes == 2 else 1.0)
+    product = max(_LEAST, power_of_2(channels[0])) * (_TENSOR_CORE if value_bytes == 2 else 1.0)
     instructions = (recomputed - 1) * (_AROUND + _ACTIVATION[ACTIVATIONS[act]] + product)
-    # Channels that no network has would be loaded under masks, which spill registers on sm_100.
-    whole = in_channels % 8 == 0
+    # Channels that no network has are loaded under masks, which spill registers on sm_100.
+    whole = all(count % 8 == 0 for count in channels)
     return whole and values * value_bytes > _CACHE and instructions < 2 * value_bytes * _INSTRUCTIONS_A_BYTE
 
 
@@ -242,7 +242,8 @@ def _expanded_depthwise(
     reach = (kernel[0] - 1) * dilation[0] + 1
     split = tiling(config("mbconv", x, bucket), in_channels, channels, out, reach, kernel[1], stride[0])
     values = n * channels * image[0] * image[1]
-    if split is None or not pays(split.recomputed(image, channels), x.element_size(), values, in_channels, act):
+    held = in_channels, channels
+    if split is None or not pays(split.recomputed(image, channels), x.element_size(), values, held, act):
         h = pointwise_conv_act(x, expand_weight, expand_bias, None, None, act)
         return _depthwise(h, weight, bias, geometry, act, pool)
     pads = [pad_before_after(image[i], kernel[i], stride[i], padding[i], dilation[i])[0] for i in (0, 1)]
