@@ -10,8 +10,9 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from effops.cli.libraries import import_library
+
 from .errors import BenchError
-from .torchvision_schemas import import_torchvision
 
 _CALIBRATION_BATCH = 4
 _CALIBRATION_RESOLUTION = 128
@@ -28,11 +29,9 @@ class Network:
 def _timm() -> tuple[ModuleType | None, str]:
     """timm, or why it is not here."""
     try:
-        import_torchvision()
-        import timm
+        return import_library("timm"), ""
     except (ImportError, RuntimeError) as error:
         return None, f"timm is not importable ({error})"
-    return timm, ""
 
 
 @contextmanager

@@ -93,12 +93,12 @@ def test_training_equals_the_unfused_model(name):
     if name.endswith(("_gn", "_evos")):
         # Of these squeeze-excite alone is fused: float32 would compare torch's layouts, not the ops.
         return
-    if max(max(run.values()) for run in eager) > 1e-3:
-        # Fresh ReLU6 networks multiply rounding so much that eager itself is a thousandth off: float64 has told.
-        return
     errors = distance(step(model, x), exact)
     # Of hundreds of tensors some are luckily exact in eager: any may be as far off as eager's worst one.
     least = max(1e-5, *(max(run.values()) for run in eager))
+    if least > 1e-3:
+        # Fresh ReLU6 networks multiply rounding by thousands: there the worst of ours is held to twice eager's worst.
+        least *= 2
     allowed = {key: max(2 * max(run[key] for run in eager), least) for key in errors}
     worst = max(errors, key=lambda key: errors[key] / allowed[key])
     print(f"\nZOO train {name}: {worst} {errors[worst]:.2e}, allowed {allowed[worst]:.2e}, {max(same.values()):.1e}")
