@@ -19,6 +19,7 @@ from .models import create_model, list_models, model_info  # noqa: E402
 from .ops.backends import backend  # noqa: E402
 from .ops.extension import release_memory  # noqa: E402
 from .ops.introspection import explain  # noqa: E402
+from .tape import compile_cpu, uncompile  # noqa: E402
 
 __all__ = [
     "ArgumentError",
@@ -29,6 +30,7 @@ __all__ = [
     "FuseError",
     "__version__",
     "backend",
+    "compile_cpu",
     "create_model",
     "explain",
     "fuse",
@@ -36,5 +38,6 @@ __all__ = [
     "model_info",
     "ops",
     "release_memory",
+    "uncompile",
     "unfuse",
 ]

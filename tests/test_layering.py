@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the top to the bottom. A name stands for a module and all that is inside it; the longest match counts.
 LAYERS = (
     ("effops.cli", "effops.__main__"),
+    ("effops.tape",),
     ("effops.train", "effops.fuse", "effops.plan", "effops.export"),
     ("effops.models",),
     ("effops.nn",),

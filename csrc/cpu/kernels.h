@@ -7,8 +7,8 @@
 
 #include "../core/depthwise_training.h"
 #include "../core/norm_params.h"
-#include "../core/params.h"
 #include "../core/pointwise_training.h"
+#include "params.h"
 
 namespace effops {
 
@@ -27,13 +27,16 @@ struct Kernels {
                       int64_t panel1);
   // Rows [m0, m1) and panels [panel0, panel1) of the output.
   void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
-  // Images [n0, n1).
-  void (*se_gate)(const SeParams&, int64_t n0, int64_t n1);
+  // The two layers of the gate: values [i0, i1) of the n * r of `hidden`, then of the n * c of the output.
+  void (*se_reduce)(const SeParams&, float* hidden, int64_t i0, int64_t i1);
+  void (*se_expand)(const SeParams&, const float* hidden, int64_t i0, int64_t i1);
   // Sums over chunks [chunk0, chunk1) of `chunk` pixels, each a row of c floats; every image has ceil(pixels
   // / chunk).
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);
   // y = x * scale for pixels [p0, p1) of n * pixels.
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);
+  // Values [i0, i1).
+  void (*add)(const AddParams&, int64_t i0, int64_t i1);
   // Parts [part0, part1) of the rows.
   void (*pointwise_stats)(const PointwiseStatsParams&, int64_t part0, int64_t part1);
   void (*pointwise_backward)(const PointwiseBackwardParams&, int64_t part0, int64_t part1);

@@ -6,6 +6,7 @@
 #include "operands.h"
 #include "packing.h"
 #include "parallel.h"
+#include "record.h"
 #include "scratch.h"
 
 namespace effops {
@@ -27,10 +28,15 @@ void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64
 
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
                    const Threads& threads) {
-  const Kernels& k = kernels();
-  const ConvShape& s = params.shape;
+  if (Plan* plan = recording()) record_depthwise(*plan, params, weight, bias, pooled);
   params.weight = tap_major(weight);
   params.bias = as_floats(bias, Slot::kBias);
+  execute_depthwise(params, pooled, threads);
+}
+
+void execute_depthwise(DepthwiseParams params, float* pooled, const Threads& threads) {
+  const Kernels& k = kernels();
+  const ConvShape& s = params.shape;
   params.row_sums = pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   parallel(threads, s.n * s.oh, s.ow * s.c * s.kh * s.kw,
            [&](int64_t begin, int64_t end) { k.depthwise(params, begin, end); });
@@ -38,10 +44,15 @@ void run_depthwise(DepthwiseParams params, const WeightView& weight, const Vecto
 }
 
 void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bias, const Threads& threads) {
-  const Kernels& k = kernels();
   if (params.m == 0) return;
-  const int64_t panels = k.panel_count(params.n);
+  if (Plan* plan = recording()) record_gemm(*plan, params, weight, bias);
   pack(params, weight, as_floats(bias, Slot::kBias), threads);
+  execute_gemm(params, threads);
+}
+
+void execute_gemm(const GemmParams& params, const Threads& threads) {
+  const Kernels& k = kernels();
+  const int64_t panels = k.panel_count(params.n);
   // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut.
   // Else rows.
   const int64_t rows_a_thread = params.m / std::max<int64_t>(1, threads.count);
@@ -55,16 +66,30 @@ void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bia
 }
 
 void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads) {
-  const Kernels& k = kernels();
-  params.reduce_weight = as_floats(weights.reduce_weight, Slot::kWeight);
+  if (Plan* plan = recording()) record_se_gate(*plan, params, weights);
+  params.reduce_weight = as_floats(weights.reduce_weight, Slot::kReduceWeight);
   params.reduce_bias = as_floats(weights.reduce_bias, Slot::kReduceBias);
   params.expand_weight = as_floats(weights.expand_weight, Slot::kExpandWeight);
   params.expand_bias = as_floats(weights.expand_bias, Slot::kExpandBias);
-  parallel(threads, params.n, 2 * params.c * params.r,
-           [&](int64_t begin, int64_t end) { k.se_gate(params, begin, end); });
+  execute_se_gate(params, threads);
+}
+
+// Both layers are split by rows of their weights, which are most of what there is to read, and all at batch 1.
+void execute_se_gate(const SeParams& params, const Threads& threads) {
+  const Kernels& k = kernels();
+  float* hidden = scratch<float>(Slot::kHidden, params.n * params.r);
+  parallel(threads, params.n * params.r, params.c,
+           [&](int64_t begin, int64_t end) { k.se_reduce(params, hidden, begin, end); });
+  parallel(threads, params.n * params.c, params.r,
+           [&](int64_t begin, int64_t end) { k.se_expand(params, hidden, begin, end); });
 }
 
 void run_mean(const ImageParams& params, float* mean, const Threads& threads) {
+  if (Plan* plan = recording()) record_mean(*plan, params, mean);
+  execute_mean(params, mean, threads);
+}
+
+void execute_mean(const ImageParams& params, float* mean, const Threads& threads) {
   const Kernels& k = kernels();
   constexpr int64_t kChunk = 64;  // pixels: fixed, so that the sums do not depend on the number of threads
   const int64_t chunks = (params.pixels + kChunk - 1) / kChunk;
@@ -75,9 +100,19 @@ void run_mean(const ImageParams& params, float* mean, const Threads& threads) {
 }
 
 void run_scale(const ImageParams& params, const Threads& threads) {
+  if (Plan* plan = recording()) record_scale(*plan, params);
+  execute_scale(params, threads);
+}
+
+void execute_scale(const ImageParams& params, const Threads& threads) {
   const Kernels& k = kernels();
   parallel(threads, params.n * params.pixels, params.c,
            [&](int64_t begin, int64_t end) { k.scale(params, begin, end); });
+}
+
+void execute_add(const AddParams& params, const Threads& threads) {
+  const Kernels& k = kernels();
+  parallel(threads, params.count, 1, [&](int64_t begin, int64_t end) { k.add(params, begin, end); });
 }
 
 }  // namespace effops

@@ -2,7 +2,7 @@
 // reductions.
 #pragma once
 
-#include "../core/params.h"
+#include "params.h"
 
 namespace effops {
 
@@ -16,10 +16,15 @@ struct Threads {
   int64_t count;
 };
 
+// Each op comes in two parts. `run_*` takes weights as they lie: it brings them into the kernels' form, in scratch, and
+// while this thread records a plan (plan.h) it adds the op to the plan. `execute_*` takes them in that form.
+
 // `params.weight`, `bias` and `row_sums` are filled in here; `pooled` (n, c) receives the mean of y, or is
 // null.
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
                    const Threads& threads);
+// `params.row_sums` is filled in here.
+void execute_depthwise(DepthwiseParams params, float* pooled, const Threads& threads);
 
 // mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never matters.
 void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
@@ -27,6 +32,7 @@ void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64
 
 // `params.panels` is filled in here.
 void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bias, const Threads& threads);
+void execute_gemm(const GemmParams& params, const Threads& threads);
 
 struct SeWeights {
   VectorView reduce_weight, reduce_bias, expand_weight, expand_bias;  // the weights row-major and dense
@@ -34,11 +40,17 @@ struct SeWeights {
 
 // The weights in `params` are filled in here.
 void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads);
+void execute_se_gate(const SeParams& params, const Threads& threads);
 
 // mean (n, c) of x over its pixels.
 void run_mean(const ImageParams& params, float* mean, const Threads& threads);
+void execute_mean(const ImageParams& params, float* mean, const Threads& threads);
 
 // y = x * scale.
 void run_scale(const ImageParams& params, const Threads& threads);
+void execute_scale(const ImageParams& params, const Threads& threads);
+
+// y = a + b.
+void execute_add(const AddParams& params, const Threads& threads);
 
 }  // namespace effops

@@ -6,6 +6,7 @@
 #include "operands.h"
 #include "packing.h"
 #include "parallel.h"
+#include "record.h"
 #include "scratch.h"
 
 namespace effops {
@@ -13,8 +14,6 @@ namespace {
 
 // What a tile's rows may take of the second-level cache, beside weights and x.
 constexpr int64_t kTileBytes = 224 * 1024;
-
-int64_t bytes_of(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
 const void* at(const void* data, int64_t element, DType dtype) {
   return static_cast<const char*>(data) + element * bytes_of(dtype);
@@ -44,18 +43,12 @@ GemmParams product(const MbconvParams& p, int64_t n, int64_t k, Act act) {
   return q;
 }
 
-// The three convolutions with their weights packed; pointers into images are set tile by tile.
-struct Convolutions {
-  GemmParams expand, project;
-  DepthwiseParams depthwise;
-};
-
 // Tiles [begin, end) of all images, in their order.
-void run_tiles(const MbconvParams& p, const Convolutions& given, const Tiles& tiles, int64_t begin, int64_t end) {
+void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& tiles, int64_t begin, int64_t end) {
   const Kernels& k = kernels();
   const ConvShape& s = p.conv;
   const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
-  Convolutions c = given;
+  PackedMbconv c = given;
   char* ring = p.expands ? scratch<char>(Slot::kExpandedRows, tiles.ring * s.w * s.c * bytes_of(p.dtype)) : nullptr;
   if (p.expands) c.depthwise.x = ring, c.depthwise.x_rows = tiles.ring;
   if (!p.hidden) c.depthwise.y = scratch<char>(Slot::kHiddenRows, tiles.rows * s.ow * s.c * bytes_of(p.dtype));
@@ -102,36 +95,49 @@ bool pays_depth_first(const MbconvParams& p, bool squeeze_excite) {
          weights * 4 <= kCacheBytes / 2;
 }
 
-void run_mbconv(const MbconvParams& p, const MbconvWeights& weights, const Threads& threads) {
+PackedMbconv unpacked_mbconv(const MbconvParams& p, const MbconvWeights& weights) {
   const ConvShape& s = p.conv;
-  if (s.n == 0) return;
-  Convolutions c{};
-  if (p.expands) {
-    c.expand = product(p, s.c, p.in, p.act);
-    pack(c.expand, weights.expand, as_floats(weights.expand_bias, Slot::kBias), threads);
-  }
+  PackedMbconv c{};
+  if (p.expands) c.expand = product(p, s.c, p.in, p.act);
   c.project = product(p, p.out, s.c, p.project_act);
-  if (!p.hidden) {
-    pack(c.project, weights.project, as_floats(weights.project_bias, Slot::kBias), threads, Slot::kProjectPanels);
-  }
   c.depthwise.shape = s, c.depthwise.dtype = p.dtype, c.depthwise.act = p.act;
-  c.depthwise.x = p.x, c.depthwise.y = p.hidden;
+  c.se.n = s.n, c.se.c = s.c, c.se.r = weights.reduced, c.se.act = weights.reduced_act, c.se.gate = weights.gate;
+  return c;
+}
+
+void run_mbconv(const MbconvParams& p, const MbconvWeights& weights, const Threads& threads) {
+  if (p.conv.n == 0) return;
+  if (Plan* plan = recording()) record_mbconv(*plan, p, weights);
+  PackedMbconv c = unpacked_mbconv(p, weights);
+  if (p.expands) pack(c.expand, weights.expand, as_floats(weights.expand_bias, Slot::kBias), threads);
+  pack(c.project, weights.project, as_floats(weights.project_bias, Slot::kBias), threads, Slot::kProjectPanels);
   c.depthwise.weight = tap_major(weights.depthwise);
   c.depthwise.bias = as_floats(weights.depthwise_bias, Slot::kBias);
+  if (p.hidden) {
+    const SeWeights& se = weights.squeeze_excite;
+    c.se.reduce_weight = as_floats(se.reduce_weight, Slot::kReduceWeight);
+    c.se.reduce_bias = as_floats(se.reduce_bias, Slot::kReduceBias);
+    c.se.expand_weight = as_floats(se.expand_weight, Slot::kExpandWeight);
+    c.se.expand_bias = as_floats(se.expand_bias, Slot::kExpandBias);
+  }
+  execute_mbconv(p, c, threads);
+}
+
+void execute_mbconv(const MbconvParams& p, PackedMbconv c, const Threads& threads) {
+  const ConvShape& s = p.conv;
+  c.depthwise.x = p.x, c.depthwise.y = p.hidden;
   c.depthwise.row_sums = p.hidden ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   const Tiles tiles(p);
   parallel(threads, s.n * tiles.per_image, kParallelWork,
            [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); });
   if (!p.hidden) return;
   mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
-  SeParams se{};
-  se.n = s.n, se.c = s.c, se.r = weights.reduced, se.act = weights.reduced_act, se.gate = weights.gate;
-  se.pooled = p.pooled, se.out = p.gate;
-  run_se_gate(se, weights.squeeze_excite, threads);
+  c.se.pooled = p.pooled, c.se.out = p.gate;
+  execute_se_gate(c.se, threads);
   c.project.m = s.n * s.oh * s.ow, c.project.rows_per_image = s.oh * s.ow;
   c.project.x = p.hidden, c.project.gate = p.gate, c.project.y = p.y;
   c.project.residual = p.residual ? p.x : nullptr;
-  run_gemm(c.project, weights.project, weights.project_bias, threads);
+  execute_gemm(c.project, threads);
 }
 
 }  // namespace effops

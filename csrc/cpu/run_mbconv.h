@@ -31,6 +31,17 @@ struct MbconvWeights {
 // Whether depth first beats layer by layer: where the expanded tensor leaves the second-level cache.
 bool pays_depth_first(const MbconvParams& params, bool squeeze_excite);
 
+// The block's convolutions, with their weights in the kernels' form; pointers into images are set tile by tile.
+struct PackedMbconv {
+  GemmParams expand, project;
+  DepthwiseParams depthwise;
+  SeParams se;
+};
+
+// All but the weights.
+PackedMbconv unpacked_mbconv(const MbconvParams& params, const MbconvWeights& weights);
+
 void run_mbconv(const MbconvParams& params, const MbconvWeights& weights, const Threads& threads);
+void execute_mbconv(const MbconvParams& params, PackedMbconv packed, const Threads& threads);
 
 }  // namespace effops

@@ -9,42 +9,69 @@
 
 namespace effops {
 
-template <class S>
-inline float dot(const float* a, const float* b, int64_t size) {
-  S sum0(0.0f), sum1(0.0f);
+// out[r] = row r of W (rows, columns) times in, for R rows side by side. Every row is summed in the same order, however
+// many there are.
+template <class S, int R>
+inline void dots(const float* weight, const float* in, int64_t columns, float* out) {
+  S sum0[R], sum1[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) sum0[r] = sum1[r] = S(0.0f);
   int64_t i = 0;
-  for (; i + 2 * S::kLanes <= size; i += 2 * S::kLanes) {
-    sum0 = fma(S::load(a + i), S::load(b + i), sum0);
-    sum1 = fma(S::load(a + i + S::kLanes), S::load(b + i + S::kLanes), sum1);
+  for (; i + 2 * S::kLanes <= columns; i += 2 * S::kLanes) {
+    const S in0 = S::load(in + i), in1 = S::load(in + i + S::kLanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      sum0[r] = fma(S::load(weight + r * columns + i), in0, sum0[r]);
+      sum1[r] = fma(S::load(weight + r * columns + i + S::kLanes), in1, sum1[r]);
+    }
   }
-  for (; i < size; i += S::kLanes) {
-    const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, size - i));
-    sum0 = fma(S::load(a + i, lanes), S::load(b + i, lanes), sum0);
+  for (; i < columns; i += S::kLanes) {
+    const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, columns - i));
+    const S in0 = S::load(in + i, lanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sum0[r] = fma(S::load(weight + r * columns + i, lanes), in0, sum0[r]);
   }
-  return (sum0 + sum1).sum();
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) out[r] = (sum0[r] + sum1[r]).sum();
 }
 
 // out = f(W in + bias), W (rows, columns).
 template <class S, class F>
 inline void dense(const float* weight, const float* bias, const float* in, int64_t rows, int64_t columns, float* out) {
-  for (int64_t r = 0; r < rows; ++r) out[r] = dot<S>(weight + r * columns, in, columns) + (bias ? bias[r] : 0.0f);
-  for (int64_t r = 0; r < rows; r += S::kLanes) {
+  constexpr int kRows = 4;
+  int64_t r = 0;
+  for (; r + kRows <= rows; r += kRows) dots<S, kRows>(weight + r * columns, in, columns, out + r);
+  for (; r < rows; ++r) dots<S, 1>(weight + r * columns, in, columns, out + r);
+  for (r = 0; r < rows; r += S::kLanes) {
     const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, rows - r));
-    F::apply(S::load(out + r, lanes)).store(out + r, lanes);
+    const S sum = S::load(out + r, lanes);
+    F::apply(bias ? sum + S::load(bias + r, lanes) : sum).store(out + r, lanes);
+  }
+}
+
+// Values [i0, i1) of out (n, rows) = f(W in + bias) for vectors in (n, columns).
+template <class S, class F>
+void dense_range(const float* weight, const float* bias, const float* in, int64_t rows, int64_t columns, float* out,
+                 int64_t i0, int64_t i1) {
+  while (i0 < i1) {
+    const int64_t n = i0 / rows, row = i0 % rows, count = std::min(rows - row, i1 - i0);
+    dense<S, F>(weight + row * columns, bias ? bias + row : nullptr, in + n * columns, count, columns, out + i0);
+    i0 += count;
   }
 }
 
 template <class S>
-void se_gate(const SeParams& p, int64_t n0, int64_t n1) {
-  float* hidden = scratch<float>(Slot::kRows, p.r);
-  for (int64_t n = n0; n < n1; ++n) {
-    with_activation(p.act, [&](auto f) {
-      dense<S, decltype(f)>(p.reduce_weight, p.reduce_bias, p.pooled + n * p.c, p.r, p.c, hidden);
-    });
-    with_gate(p.gate, [&](auto f) {
-      dense<S, decltype(f)>(p.expand_weight, p.expand_bias, hidden, p.c, p.r, p.out + n * p.c);
-    });
-  }
+void se_reduce(const SeParams& p, float* hidden, int64_t i0, int64_t i1) {
+  with_activation(p.act, [&](auto f) {
+    dense_range<S, decltype(f)>(p.reduce_weight, p.reduce_bias, p.pooled, p.r, p.c, hidden, i0, i1);
+  });
+}
+
+template <class S>
+void se_expand(const SeParams& p, const float* hidden, int64_t i0, int64_t i1) {
+  with_gate(p.gate, [&](auto f) {
+    dense_range<S, decltype(f)>(p.expand_weight, p.expand_bias, hidden, p.c, p.r, p.out, i0, i1);
+  });
 }
 
 template <class S, class T>
@@ -85,6 +112,25 @@ void scale_of(const ImageParams& p, int64_t p0, int64_t p1) {
       const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, p.c - c));
       (S::load(x + c, lanes) * S::load(scale + c, lanes)).store(y + c, lanes);
     }
+  }
+}
+
+template <class S, class T>
+void add_of(const AddParams& p, int64_t i0, int64_t i1) {
+  const T *a = static_cast<const T*>(p.a), *b = static_cast<const T*>(p.b);
+  T* y = static_cast<T*>(p.y);
+  for (; i0 < i1; i0 += S::kLanes) {
+    const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, i1 - i0));
+    (S::load(a + i0, lanes) + S::load(b + i0, lanes)).store(y + i0, lanes);
+  }
+}
+
+template <class S>
+void add(const AddParams& p, int64_t i0, int64_t i1) {
+  if (p.dtype == DType::kFloat32) {
+    add_of<S, float>(p, i0, i1);
+  } else {
+    add_of<S, bf16>(p, i0, i1);
   }
 }
 

@@ -1,5 +1,5 @@
 // The Python module effops._C. No tensor crosses it: importing it registers the ops (static initialisers of
-// ops_cpu.cpp), its functions tell how it was built and choose the instruction set.
+// ops_cpu.cpp), its functions tell how it was built and choose the instruction set, and its plans take addresses.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -9,6 +9,7 @@
 #include "../cpu/kernels.h"
 #include "../cpu/memory.h"
 #include "effops_build_info.h"
+#include "plan_module.h"
 
 #define EFFOPS_STRING_(x) #x
 #define EFFOPS_STRING(x) EFFOPS_STRING_(x)
@@ -49,5 +50,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("available_isas", &effops::available_isas, "Tiers that run here, slowest first.");
   m.def("isa", [] { return std::string(effops::kernels().isa); }, "The tier in use.");
   m.def("release_buffers", &effops::release_buffers, "Return kept buffers to the system; how many bytes.");
+  effops::define_plan(m);
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Choose a tier for the whole process.");
 }

@@ -130,13 +130,14 @@ def run(
 
     def snapshot(units: Sequence[Unit], tensors: Sequence[Tensor]) -> State:
         tops = [root._modules[name] for name in inside] if inside else root.children()
-        return State(root, [part for top in tops for part in top.modules()], tensors, _setting_names)
+        return State(root, [part for top in tops for part in top.modules()], tensors, setting_names)
 
     compute = partial(_run_units, root, program, x=x, folds=folds, memory=memory, rate=rate)
     return eval_call(folds, inside[0] if inside else "", x, partial(_units, root, program, x), compute, snapshot)
 
 
-def _setting_names(module: nn.Module) -> list[str]:
+def setting_names(module: nn.Module) -> list[str]:
+    """The attributes of a module that may decide what it computes."""
     return [*(name for name, _ in settings(module)), "stride", "padding", "dilation"]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,17 @@ class State:
         )
 
 
+class PreparedCall(Protocol):
+    """Something that runs in place of a module for inputs of one shape."""
+
+    shape: torch.Size
+    state: State
+
+    def fits(self, x: Tensor) -> bool: ...
+
+    def run(self, x: Tensor) -> Any: ...
+
+
 class Prepared:
     """The kernel calls of one block for inputs of one shape."""
 
@@ -128,7 +139,7 @@ class PreparedCalls:
     __slots__ = ("_calls", "_seen")
 
     def __init__(self) -> None:
-        self._calls: dict[str, dict[torch.Size, Prepared]] = {}
+        self._calls: dict[str, dict[torch.Size, PreparedCall]] = {}
         self._seen: dict[str, set[torch.Size]] = {}
 
     def __len__(self) -> int:
@@ -140,13 +151,13 @@ class PreparedCalls:
 
     def run(self, key: str, x: Tensor) -> Tensor | None:
         """The result of the call that was prepared for such an input, if it still stands."""
-        known = self._calls.get(key)
-        if known is None or not may_prepare(x):
-            return None
-        prepared = known.get(x.shape)
-        if prepared is None or not prepared.fits(x) or self.state(key) is None:
-            return None
-        return prepared.run(x)
+        prepared = self.get(key, x) if key in self._calls and may_prepare(x) else None
+        return None if prepared is None else prepared.run(x)
+
+    def get(self, key: str, x: Tensor) -> PreparedCall | None:
+        """The call that was prepared for such an input, if it still stands."""
+        prepared = self._calls.get(key, {}).get(x.shape)
+        return None if prepared is None or not prepared.fits(x) or self.state(key) is None else prepared
 
     def wants(self, key: str, x: object) -> bool:
         """Whether a call that could not be taken from here should be prepared for the next time."""
@@ -171,7 +182,7 @@ class PreparedCalls:
             return None
         return state
 
-    def keep(self, key: str, prepared: Prepared) -> None:
+    def keep(self, key: str, prepared: PreparedCall) -> None:
         known = self._calls.setdefault(key, {})
         if len(known) >= _SHAPES:
             known.pop(next(iter(known)), None)

@@ -1,0 +1,216 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <numeric>
+#include <stdexcept>
+
+#include "memory.h"
+
+namespace effops {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+constexpr int64_t kChunkBytes = 4 << 20;
+
+int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// FNV-1a over words: only to tell most unequal weights apart.
+uint64_t hash_of(const float* values, int64_t count) {
+  uint64_t hash = 1469598103934665603u;
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t word;
+    std::memcpy(&word, values + i, sizeof word);
+    hash = (hash ^ word) * 1099511628211u;
+  }
+  return hash;
+}
+
+const char* end_of(const void* address, int64_t bytes) { return static_cast<const char*>(address) + bytes; }
+
+bool within(const void* address, const void* begin, int64_t bytes) {
+  return address == begin || (address > begin && address < end_of(begin, bytes));
+}
+
+int64_t distance(const void* from, const void* to) {
+  return static_cast<const char*>(to) - static_cast<const char*>(from);
+}
+
+// The buffer of a run: from the kept ones, so that the steady state allocates nothing and threads do not share.
+class Arena {
+ public:
+  explicit Arena(int64_t bytes) : data_(bytes ? take_buffer(bytes) : nullptr) {
+    if (bytes && !data_) throw std::bad_alloc();
+  }
+  ~Arena() {
+    if (data_) give_back_buffer(data_);
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  char* data() const { return static_cast<char*>(data_); }
+
+ private:
+  void* data_;
+};
+
+thread_local Plan* recording_plan = nullptr;
+
+}  // namespace
+
+Plan* recording() { return recording_plan; }
+void record_into(Plan* plan) { recording_plan = plan; }
+
+WeightStore::~WeightStore() {
+  for (void* chunk : chunks_) give_back_buffer(chunk);
+}
+
+const float* WeightStore::keep(const float* values, int64_t count) {
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(float));
+  const uint64_t hash = hash_of(values, count);
+  for (const Entry& entry : entries_) {
+    if (entry.hash == hash && entry.count == count && std::memcmp(entry.data, values, bytes) == 0) return entry.data;
+  }
+  const int64_t size = aligned(bytes);
+  if (left_ < size) {
+    const int64_t chunk = std::max(size, kChunkBytes);
+    void* data = take_buffer(chunk);
+    if (!data) throw std::bad_alloc();
+    chunks_.push_back(data);
+    next_ = static_cast<char*>(data), left_ = chunk;
+  }
+  std::memcpy(next_, values, bytes);
+  entries_.push_back({reinterpret_cast<const float*>(next_), count, hash});
+  next_ += size, left_ -= size, used_ += size;
+  return entries_.back().data;
+}
+
+struct Plan::Value {
+  const void* address;
+  int64_t bytes;
+  size_t first, last;  // steps
+  int base = 1;
+  int64_t offset = 0;
+};
+
+void Plan::add(std::string name, std::vector<Operand> operands, Kernel kernel) {
+  steps_.push_back({std::move(name), std::move(kernel), std::move(operands), {}});
+}
+
+const float* Plan::keep(const float* values, int64_t count) { return values ? weights_->keep(values, count) : nullptr; }
+
+// Every write makes a new value, whatever its address was used for before.
+std::vector<Plan::Value> Plan::values() const {
+  std::vector<Value> values;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    for (const Operand& operand : steps_[i].operands) {
+      if (operand.address && operand.written) values.push_back({operand.address, operand.bytes, i, i});
+    }
+  }
+  return values;
+}
+
+void Plan::finish(const std::vector<Outside>& outside) {
+  std::vector<Value> values = this->values();
+  // What lies outside at the end is the last that was written there.
+  for (size_t i = 0; i < outside.size(); ++i) {
+    const auto last = std::find_if(values.rbegin(), values.rend(), [&](const Value& value) {
+      return within(value.address, outside[i].address, outside[i].bytes);
+    });
+    if (last == values.rend()) continue;
+    last->base = static_cast<int>(i) + 2;
+    last->offset = distance(outside[i].address, last->address);
+  }
+  std::vector<std::vector<std::pair<size_t, int64_t>>> of_values(steps_.size());  // value and offset, an operand
+  constexpr size_t kNone = static_cast<size_t>(-1);
+  size_t written = 0;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const size_t before = written;
+    for (const Operand& operand : steps_[i].operands) {
+      size_t found = kNone;
+      if (operand.address && operand.written) found = written++;
+      for (size_t v = before; operand.address && !operand.written && found == kNone && v-- > 0;) {
+        if (within(operand.address, values[v].address, values[v].bytes)) found = v;
+      }
+      if (found != kNone) values[found].last = i;
+      of_values[i].push_back({found, found == kNone ? 0 : distance(values[found].address, operand.address)});
+    }
+  }
+  assign(values);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    Step& step = steps_[i];
+    for (size_t j = 0; j < step.operands.size(); ++j) {
+      const auto [v, offset] = of_values[i][j];
+      const void* address = step.operands[j].address;
+      Place place{0, 0};
+      if (v != kNone) {
+        place = {values[v].base, values[v].offset + offset};
+      } else if (address) {
+        const auto from = std::find_if(outside.begin(), outside.end(), [&](const Outside& tensor) {
+          return within(address, tensor.address, tensor.bytes);
+        });
+        if (from == outside.end()) throw std::runtime_error(step.name + " reads a tensor that no step has written");
+        place = {static_cast<int>(from - outside.begin()) + 2, distance(from->address, address)};
+      }
+      step.places.push_back(place);
+    }
+    step.operands.clear();
+  }
+}
+
+// The largest first, each at the lowest offset where nothing lies that lives at the same time.
+void Plan::assign(std::vector<Value>& values) {
+  std::vector<Value*> order, placed;
+  for (Value& value : values) {
+    if (value.base == 1) order.push_back(&value);
+  }
+  std::stable_sort(order.begin(), order.end(), [](const Value* a, const Value* b) { return a->bytes > b->bytes; });
+  for (Value* value : order) {
+    value->offset = 0;
+    for (const Value* other : placed) {  // by offset
+      if (other->last < value->first || value->last < other->first) continue;
+      if (value->offset + value->bytes <= other->offset) break;
+      value->offset = std::max(value->offset, aligned(other->offset + other->bytes));
+    }
+    arena_bytes_ = std::max(arena_bytes_, value->offset + value->bytes);
+    const auto after = [](const Value* a, const Value* b) { return a->offset < b->offset; };
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), value, after), value);
+  }
+}
+
+template <class F>
+void Plan::run_steps(void* const* outside, const F& run_step) const {
+  const Arena arena(arena_bytes_);
+  std::vector<void*> operands;
+  for (const Step& step : steps_) {
+    operands.clear();
+    for (const Place& place : step.places) {
+      char* base = place.base < 2 ? arena.data() : static_cast<char*>(outside[place.base - 2]);
+      operands.push_back(place.base == 0 ? nullptr : base + place.offset);
+    }
+    run_step(step, operands.data());
+  }
+}
+
+void Plan::run(void* const* outside, const Threads& threads) const {
+  run_steps(outside, [&](const Step& step, void* const* operands) { step.kernel(operands, threads); });
+}
+
+std::vector<double> Plan::profile(void* const* outside, const Threads& threads) const {
+  std::vector<double> seconds;
+  run_steps(outside, [&](const Step& step, void* const* operands) {
+    const auto begin = std::chrono::steady_clock::now();
+    step.kernel(operands, threads);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  });
+  return seconds;
+}
+
+std::vector<std::string> Plan::steps() const {
+  std::vector<std::string> names;
+  for (const Step& step : steps_) names.push_back(step.name);
+  return names;
+}
+
+}  // namespace effops

@@ -1,0 +1,107 @@
+// A stretch of a network with everything decided: which kernels run, on weights packed once, and where every tensor
+// lies.
+//
+// A plan is recorded while the ops run as always (run.h): each whole op adds its step, with the addresses that it read
+// and wrote. finish() then finds out which step reads what, gives every tensor that stays inside a place in one arena,
+// those that do not live at the same time the same place, and takes the others from whoever runs the plan.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "run.h"
+
+namespace effops {
+
+// Weights in the form that kernels read, in huge pages. Equal ones are kept once: the plans of one network for images
+// of several sizes share them.
+class WeightStore {
+ public:
+  ~WeightStore();
+  // A copy of the values, 64-byte aligned.
+  const float* keep(const float* values, int64_t count);
+  int64_t bytes() const { return used_; }
+
+ private:
+  struct Entry {
+    const float* data;
+    int64_t count;
+    uint64_t hash;
+  };
+  std::vector<Entry> entries_;
+  std::vector<void*> chunks_;
+  char* next_ = nullptr;
+  int64_t left_ = 0, used_ = 0;
+};
+
+// A tensor that a step reads or writes; null for one that an op does without.
+struct Operand {
+  const void* address;
+  int64_t bytes;  // of what is written
+  bool written;
+};
+inline Operand reads(const void* address) { return {address, 0, false}; }
+inline Operand writes(const void* address, int64_t bytes) { return {address, bytes, true}; }
+
+// A tensor that lies outside of the plan: handed in by whoever runs it.
+struct Outside {
+  const void* address;
+  int64_t bytes;
+};
+
+class Plan {
+ public:
+  using Kernel = std::function<void(void* const* operands, const Threads&)>;
+
+  explicit Plan(std::shared_ptr<WeightStore> weights) : weights_(std::move(weights)) {}
+
+  // A step, in the order of the network.
+  void add(std::string name, std::vector<Operand> operands, Kernel kernel);
+  // Weights for its steps. `values` of null stay null.
+  const float* keep(const float* values, int64_t count);
+
+  // Ends the recording. Throws std::runtime_error when a step reads what is neither written before nor outside.
+  void finish(const std::vector<Outside>& outside);
+
+  // `outside`: other tensors in the places of those that finish() was given.
+  void run(void* const* outside, const Threads& threads) const;
+  // The same, and the seconds that every step took.
+  std::vector<double> profile(void* const* outside, const Threads& threads) const;
+
+  std::vector<std::string> steps() const;
+  int64_t arena_bytes() const { return arena_bytes_; }
+
+ private:
+  struct Place {
+    int base;  // 0: none, 1: the arena, 2 and above: a tensor outside
+    int64_t offset;
+  };
+  struct Step {
+    std::string name;
+    Kernel kernel;
+    std::vector<Operand> operands;
+    std::vector<Place> places;
+  };
+  // Something that one step writes and others read.
+  struct Value;
+
+  std::vector<Value> values() const;
+  void assign(std::vector<Value>& values);
+  template <class F>
+  void run_steps(void* const* outside, const F& run_step) const;
+
+  std::shared_ptr<WeightStore> weights_;
+  std::vector<Step> steps_;
+  int64_t arena_bytes_ = 0;
+};
+
+// The plan that records what this thread runs, or null.
+Plan* recording();
+// Records into a plan from now on, or into none.
+void record_into(Plan* plan);
+
+}  // namespace effops

@@ -1,0 +1,122 @@
+#include "record.h"
+
+#include "kernels.h"
+#include "operands.h"
+#include "packing.h"
+
+namespace effops {
+namespace {
+
+int64_t float_bytes(int64_t count) { return count * static_cast<int64_t>(sizeof(float)); }
+
+const float* kept(Plan& plan, const VectorView& v) { return plan.keep(as_floats(v, Slot::kBias), v.size); }
+
+const float* kept_taps(Plan& plan, const WeightView& w) { return plan.keep(tap_major(w), w.kh * w.kw * w.n); }
+
+// Packed whole, whatever the weight's layout: panels that lie in one piece are read from memory at full speed.
+void keep_panels(Plan& plan, GemmParams& p, const WeightView& weight, const VectorView& bias) {
+  const Kernels& k = kernels();
+  const int64_t count = k.panel_floats(p.n, p.k, p.dtype);
+  float* packed = scratch<float>(Slot::kPanels, count);
+  k.pack_panels(weight, as_floats(bias, Slot::kBias), p.dtype, false, packed, 0, k.panel_count(p.n));
+  p.weight = nullptr;
+  p.panels = plan.keep(packed, count);
+}
+
+void keep_gate(Plan& plan, SeParams& p, const SeWeights& weights) {
+  p.reduce_weight = kept(plan, weights.reduce_weight);
+  p.reduce_bias = kept(plan, weights.reduce_bias);
+  p.expand_weight = kept(plan, weights.expand_weight);
+  p.expand_bias = kept(plan, weights.expand_bias);
+}
+
+}  // namespace
+
+void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightView& weight, const VectorView& bias,
+                      float* pooled) {
+  DepthwiseParams p = params;
+  p.weight = kept_taps(plan, weight);
+  p.bias = kept(plan, bias);
+  const ConvShape& s = p.shape;
+  const int64_t bytes = s.n * s.oh * s.ow * s.c * bytes_of(p.dtype);
+  plan.add("depthwise", {reads(p.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
+           [p](void* const* at, const Threads& threads) {
+             DepthwiseParams q = p;
+             q.x = at[0], q.y = at[1];
+             execute_depthwise(q, static_cast<float*>(at[2]), threads);
+           });
+}
+
+void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight, const VectorView& bias) {
+  GemmParams p = params;
+  keep_panels(plan, p, weight, bias);
+  const ConvShape shape = p.conv ? *p.conv : ConvShape{};
+  plan.add(p.conv ? "dense" : "pointwise",
+           {reads(p.x), reads(p.gate), reads(p.residual), writes(p.y, p.m * p.n * bytes_of(p.dtype))},
+           [p, shape](void* const* at, const Threads& threads) {
+             GemmParams q = p;
+             if (q.conv) q.conv = &shape;
+             q.x = at[0], q.gate = static_cast<const float*>(at[1]), q.residual = at[2], q.y = at[3];
+             execute_gemm(q, threads);
+           });
+}
+
+void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights) {
+  SeParams p = params;
+  keep_gate(plan, p, weights);
+  plan.add("se_gate", {reads(p.pooled), writes(p.out, float_bytes(p.n * p.c))},
+           [p](void* const* at, const Threads& threads) {
+             SeParams q = p;
+             q.pooled = static_cast<const float*>(at[0]), q.out = static_cast<float*>(at[1]);
+             execute_se_gate(q, threads);
+           });
+}
+
+void record_mean(Plan& plan, const ImageParams& p, float* mean) {
+  plan.add("mean", {reads(p.x), writes(mean, float_bytes(p.n * p.c))}, [p](void* const* at, const Threads& threads) {
+    ImageParams q = p;
+    q.x = at[0];
+    execute_mean(q, static_cast<float*>(at[1]), threads);
+  });
+}
+
+void record_scale(Plan& plan, const ImageParams& p) {
+  plan.add("scale", {reads(p.x), reads(p.scale), writes(p.y, p.n * p.pixels * p.c * bytes_of(p.dtype))},
+           [p](void* const* at, const Threads& threads) {
+             ImageParams q = p;
+             q.x = at[0], q.scale = static_cast<const float*>(at[1]), q.y = at[2];
+             execute_scale(q, threads);
+           });
+}
+
+void record_add(Plan& plan, const AddParams& p) {
+  plan.add("add", {reads(p.a), reads(p.b), writes(p.y, p.count * bytes_of(p.dtype))},
+           [p](void* const* at, const Threads& threads) {
+             AddParams q = p;
+             q.a = at[0], q.b = at[1], q.y = at[2];
+             execute_add(q, threads);
+           });
+}
+
+void record_mbconv(Plan& plan, const MbconvParams& params, const MbconvWeights& weights) {
+  PackedMbconv packed = unpacked_mbconv(params, weights);
+  if (params.expands) keep_panels(plan, packed.expand, weights.expand, weights.expand_bias);
+  keep_panels(plan, packed.project, weights.project, weights.project_bias);
+  packed.depthwise.weight = kept_taps(plan, weights.depthwise);
+  packed.depthwise.bias = kept(plan, weights.depthwise_bias);
+  if (params.hidden) keep_gate(plan, packed.se, weights.squeeze_excite);
+  const ConvShape s = params.conv;
+  const int64_t hidden = s.n * s.oh * s.ow * s.c * bytes_of(params.dtype);
+  const int64_t y = s.n * s.oh * s.ow * params.out * bytes_of(params.dtype), gate = float_bytes(s.n * s.c);
+  plan.add("mbconv",
+           {reads(params.x), writes(params.hidden, hidden), writes(params.pooled, gate), writes(params.gate, gate),
+            writes(params.y, y)},
+           [params, packed](void* const* at, const Threads& threads) {
+             MbconvParams q = params;
+             q.x = at[0], q.hidden = at[1], q.y = at[4];
+             q.pooled = static_cast<float*>(at[2]), q.gate = static_cast<float*>(at[3]);
+             execute_mbconv(q, packed, threads);
+           });
+}
+
+}  // namespace effops

@@ -1,0 +1,18 @@
+// Whole ops as steps of a plan: the same arguments as in run.h, the weights copied and packed once.
+#pragma once
+
+#include "plan.h"
+#include "run_mbconv.h"
+
+namespace effops {
+
+void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightView& weight, const VectorView& bias,
+                      float* pooled);
+void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight, const VectorView& bias);
+void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights);
+void record_mean(Plan& plan, const ImageParams& params, float* mean);
+void record_scale(Plan& plan, const ImageParams& params);
+void record_add(Plan& plan, const AddParams& params);
+void record_mbconv(Plan& plan, const MbconvParams& params, const MbconvWeights& weights);
+
+}  // namespace effops

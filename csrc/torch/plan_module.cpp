@@ -1,0 +1,114 @@
+// Plans for Python (effops/network): tensors are addresses here, and Python keeps them alive.
+#include "plan_module.h"
+
+#include <pybind11/stl.h>
+
+#include <map>
+
+#include "../cpu/kernels.h"
+#include "../cpu/record.h"
+#include "tensors.h"
+
+namespace effops {
+namespace {
+
+namespace py = pybind11;
+using Address = uintptr_t;
+
+const void* input(Address address) { return reinterpret_cast<const void*>(address); }
+void* output(Address address) { return reinterpret_cast<void*>(address); }
+
+DType dtype_named(const std::string& name) {
+  if (name == "float32") return DType::kFloat32;
+  if (name == "bfloat16") return DType::kBFloat16;
+  throw py::value_error("dtype must be float32 or bfloat16; got " + name);
+}
+
+void add_mean(Plan& plan, Address x, Address mean, int64_t n, int64_t pixels, int64_t c) {
+  ImageParams p{};
+  p.n = n, p.pixels = pixels, p.c = c, p.dtype = DType::kFloat32, p.x = input(x);
+  record_mean(plan, p, static_cast<float*>(output(mean)));
+}
+
+void add_sum(Plan& plan, Address a, Address b, Address y, int64_t count, const std::string& dtype) {
+  record_add(plan, {count, dtype_named(dtype), input(a), input(b), output(y)});
+}
+
+// y (m, n) = x (m, k) W + bias, with element (n, k) of W at n * stride_n + k * stride_k.
+void add_linear(Plan& plan, Address x, Address weight, Address bias, Address y, int64_t m, int64_t n, int64_t k,
+                int64_t stride_n, int64_t stride_k, const std::string& dtype) {
+  const DType type = dtype_named(dtype);
+  GemmParams p{};
+  p.m = m, p.n = n, p.k = k, p.dtype = type, p.act = Act::kIdentity, p.rows_per_image = m;
+  p.x = input(x), p.y = output(y);
+  record_gemm(plan, p, {input(weight), type, n, 1, 1, k, stride_n, 0, 0, stride_k}, {input(bias), type, bias ? n : 0});
+}
+
+// Which kernels the packed weights are for; a plan runs on no others.
+struct BoundPlan {
+  Plan plan;
+  std::string isa;
+
+  explicit BoundPlan(std::shared_ptr<WeightStore> weights) : plan(std::move(weights)), isa(kernels().isa) {}
+};
+
+template <class F>
+auto run_on(const BoundPlan& bound, const std::vector<Address>& outside, const F& run) {
+  if (bound.isa != kernels().isa) throw py::value_error("the plan is for " + bound.isa + " kernels");
+  std::vector<void*> tensors;
+  for (const Address address : outside) tensors.push_back(output(address));
+  const py::gil_scoped_release release;
+  return run(tensors.data());
+}
+
+}  // namespace
+
+void define_plan(py::module_& m) {
+  py::class_<WeightStore, std::shared_ptr<WeightStore>>(m, "WeightStore", "Packed weights that plans share.")
+      .def(py::init<>())
+      .def_property_readonly("bytes", &WeightStore::bytes);
+  py::class_<BoundPlan>(m, "Plan", "Kernel calls with packed weights and places for every tensor.")
+      .def(py::init<std::shared_ptr<WeightStore>>(), py::arg("weights"))
+      .def(
+          "start", [](BoundPlan& bound) { record_into(&bound.plan); }, "Record the CPU ops of this thread from now on.")
+      .def_static(
+          "stop", [] { record_into(nullptr); }, "Record no more.")
+      .def(
+          "mean",
+          [](BoundPlan& b, Address x, Address y, int64_t n, int64_t pixels, int64_t c) {
+            add_mean(b.plan, x, y, n, pixels, c);
+          },
+          "Mean (n, c) of a float32 image (n, pixels, c).")
+      .def("add", [](BoundPlan& b, Address x, Address z, Address y, int64_t count,
+                     const std::string& dtype) { add_sum(b.plan, x, z, y, count, dtype); })
+      .def("linear",
+           [](BoundPlan& b, Address x, Address weight, Address bias, Address y, int64_t rows, int64_t n, int64_t k,
+              int64_t stride_n, int64_t stride_k, const std::string& dtype) {
+             add_linear(b.plan, x, weight, bias, y, rows, n, k, stride_n, stride_k, dtype);
+           })
+      .def(
+          "finish",
+          [](BoundPlan& bound, const std::vector<std::pair<Address, int64_t>>& outside) {
+            std::vector<Outside> tensors;
+            for (const auto& [address, bytes] : outside) tensors.push_back({input(address), bytes});
+            bound.plan.finish(tensors);
+          },
+          py::arg("outside"), "Decide where tensors lie; `outside` are (address, bytes) of those that run() gets.")
+      .def(
+          "run",
+          [](const BoundPlan& bound, const std::vector<Address>& outside) {
+            run_on(bound, outside, [&](void* const* tensors) { bound.plan.run(tensors, threads()); });
+          },
+          py::arg("outside"))
+      .def(
+          "profile",
+          [](const BoundPlan& bound, const std::vector<Address>& outside) {
+            return run_on(bound, outside, [&](void* const* tensors) { return bound.plan.profile(tensors, threads()); });
+          },
+          py::arg("outside"), "Run, and the seconds that every step took.")
+      .def_readonly("isa", &BoundPlan::isa)
+      .def_property_readonly("steps", [](const BoundPlan& bound) { return bound.plan.steps(); })
+      .def_property_readonly("arena_bytes", [](const BoundPlan& bound) { return bound.plan.arena_bytes(); });
+}
+
+}  // namespace effops
