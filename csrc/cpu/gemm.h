@@ -1,8 +1,9 @@
 // Matrix product with a prologue on A and an epilogue on the result: y = act(A B + bias) + residual.
 //
-// A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows. Where
-// A is not the image itself (a gate, bfloat16 without pair products, patches of a dense convolution) a block
-// of rows is made in scratch first, small enough to stay in the L2 cache while the panels pass over it.
+// A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows, or from the
+// patches that a dense convolution lays over it. Where A is not in the image (a gate, bfloat16 without pair products,
+// patches that hang over) a block of rows is made in scratch first, small enough to stay in the L2 cache while the
+// panels pass over it.
 #pragma once
 
 #include <algorithm>
@@ -21,24 +22,52 @@ constexpr int64_t kBlockBytes = 192 * 1024;
 // Length of the chains that a long k is summed in.
 constexpr int64_t kChunk = 128;
 
+// Rows of A that lie `lda` apart.
+template <class A>
+struct Rows {
+  using Value = A;
+  const A* a;
+  int64_t lda;
+
+  Rows from_row(int64_t m) const { return {a + m * lda, lda}; }
+  Rows from_k(int64_t k) const { return {a + k, lda}; }
+  // The first row from element k on.
+  const A* at(int64_t k) const { return a + k; }
+};
+
+// Rows of A that are patches of an image, under output pixels side by side.
+struct Patches {
+  using Value = float;
+  const float* a;
+  int64_t lda;             // from a pixel to the next
+  const int64_t* offsets;  // of the elements of a patch
+
+  Patches from_row(int64_t m) const { return {a + m * lda, lda, offsets}; }
+  Patches from_k(int64_t k) const { return {a, lda, offsets + k}; }
+  const float* at(int64_t k) const { return a + offsets[k]; }
+};
+
 // acc += A B over `steps` steps of k, front to back; a step is one k, or two where pairs of bfloat16 are multiplied.
-template <class S, class A, int R, int V>
-inline void multiply(const A* a, int64_t lda, const float* b_rows, int64_t ldb, int64_t steps, S (&acc)[R][V]) {
+template <class S, class From, int R, int V>
+inline __attribute__((always_inline)) void multiply(const From& rows, const float* b_rows, int64_t ldb, int64_t steps,
+                                                    S (&acc)[R][V]) {
   for (int64_t i = 0; i < steps; ++i, b_rows += ldb) {
-    if constexpr (std::is_same_v<A, bf16>) {
+    if constexpr (std::is_same_v<typename From::Value, bf16>) {
+      const bf16* a = rows.at(2 * i);
       const bf16* b = reinterpret_cast<const bf16*>(b_rows);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[r][v] = S::dot_pair(a + r * lda + 2 * i, b + 2 * v * S::kLanes, acc[r][v]);
+        for (int v = 0; v < V; ++v) acc[r][v] = S::dot_pair(a + r * rows.lda, b + 2 * v * S::kLanes, acc[r][v]);
       }
     } else {
+      const auto* a = rows.at(i);
       S b[V];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) b[v] = S::load(b_rows + v * S::kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const S x(a[r * lda + i]);
+        const S x(a[r * rows.lda]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) acc[r][v] = fma(x, b[v], acc[r][v]);
       }
@@ -46,43 +75,33 @@ inline void multiply(const A* a, int64_t lda, const float* b_rows, int64_t ldb, 
   }
 }
 
-// acc = bias + A B. A long k is summed in chunks and the chunks' sums are added up: the rounding error of one
-// long chain would be several times that of a blocked matrix product.
-template <class S, class A, int R, int V>
-inline void accumulate(const A* a, int64_t lda, const float* b, int64_t ldb, const float* bias, int64_t k,
-                       S (&acc)[R][V]) {
-  constexpr int64_t kStep = std::is_same_v<A, bf16> ? 2 : 1;
-  const int64_t steps = (k + kStep - 1) / kStep;
-  for (int64_t done = 0; done < steps;) {
-    const int64_t chunk = std::min(steps - done, kChunk / kStep);
-    // A local array, whose address nobody takes: the compiler keeps it in registers.
-    S sum[R][V];
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v] = S(0.0f);
-    }
-    multiply(a + done * kStep, lda, b + done * ldb, ldb, chunk, sum);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = sum[r][v] + (done == 0 ? S::load(bias + v * S::kLanes) : acc[r][v]);
-    }
-    done += chunk;
-  }
-}
+// The columns [n, n + width) of B: their rows `ldb` apart, in a packed panel or in the weight itself, and their bias.
+struct Columns {
+  const float* b;
+  int64_t ldb;
+  const float* bias;
+  int64_t n;
+};
 
-template <class S, class T, int R, int V>
-inline void finish(S (&acc)[R][V], const GemmParams& p, int64_t m, int64_t n, int64_t columns) {
-  with_activation(p.act, [&](auto f) __attribute__((always_inline)) {
+// y = F(acc) + residual for a tile at row m.
+template <class S, class T, class F, int R, int V>
+inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmParams& p, int64_t m, int64_t n) {
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
+  for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = f.apply(acc[r][v]);
-    }
-  });
+    for (int v = 0; v < V; ++v) acc[r][v] = F::apply(acc[r][v]);
+  }
+  const int64_t columns = p.n - n;
   T* y = static_cast<T*>(p.y) + m * p.n + n;
   const T* residual = p.residual ? static_cast<const T*>(p.residual) + m * p.n + n : nullptr;
+  if (columns >= V * S::kLanes && !residual) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[r][v].store(y + r * p.n + v * S::kLanes);
+    }
+    return;
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -98,43 +117,68 @@ inline void finish(S (&acc)[R][V], const GemmParams& p, int64_t m, int64_t n, in
   }
 }
 
-// The columns [n, n + width) of B: their rows `ldb` apart, in a packed panel or in the weight itself, and their bias.
-struct Columns {
-  const float* b;
-  int64_t ldb;
-  const float* bias;
-  int64_t n;
-};
-
-template <class S, class A, class T, int R, int V>
-void gemm_tile(const GemmParams& p, const A* a, int64_t lda, const Columns& c, int64_t m) {
-  S acc[R][V];
-  accumulate<S, A, R, V>(a, lda, c.b, c.ldb, c.bias, p.k, acc);
-  finish<S, T, R, V>(acc, p, m, c.n, p.n - c.n);
+// y = F(A B + bias) + residual for R rows and V vectors of columns. A long k is summed in chunks and the chunks' sums
+// are added up: the rounding error of one long chain would be several times that of a blocked matrix product.
+template <class S, class From, class T, class F, int R, int V>
+inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const From& rows, const Columns& c,
+                                                     int64_t m) {
+  constexpr int64_t kStep = std::is_same_v<typename From::Value, bf16> ? 2 : 1, kSteps = kChunk / kStep;
+  const int64_t steps = (p.k + kStep - 1) / kStep;
+  // What the sum of the last chunk is added to: the bias, the same for all rows, or the sums before it.
+  alignas(64) float total[R * V * S::kLanes];
+  const float* before = c.bias;
+  int64_t stride = 0, done = 0;
+  S sum[R][V];
+  for (;;) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v] = S(0.0f);
+    }
+    multiply(rows.from_k(done * kStep), c.b + done * c.ldb, c.ldb, std::min(steps - done, kSteps), sum);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + S::load(before + r * stride + v * S::kLanes);
+    }
+    done += kSteps;
+    if (done >= steps) break;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v].store(total + (r * V + v) * S::kLanes);
+    }
+    before = total, stride = V * S::kLanes;
+  }
+  finish<S, T, F>(sum, p, m, c.n);
 }
 
-// Rows [m0, m1) of one panel; `a` is row m0. Rows that do not fill a tile are covered by a tile that overlaps the last.
-template <class S, class A, class T, int V>
-void gemm_panel(const GemmParams& p, const A* a, int64_t lda, const Columns& c, int64_t m0, int64_t m1) {
+// Rows [m0, m1) of one panel, the first of which is `rows`. Rows that do not fill a tile are covered by a tile that
+// overlaps the last.
+template <class S, class From, class T, int V, class F>
+void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
-  int64_t m = m0;
-  for (; m + R <= m1; m += R) gemm_tile<S, A, T, R, V>(p, a + (m - m0) * lda, lda, c, m);
-  if (m < m1 && m1 - m0 >= R) {
-    gemm_tile<S, A, T, R, V>(p, a + (m1 - R - m0) * lda, lda, c, m1 - R);
-  } else {
-    for (; m < m1; ++m) gemm_tile<S, A, T, 1, V>(p, a + (m - m0) * lda, lda, c, m);
+  if (m1 - m0 < R) {
+    for (int64_t m = m0; m < m1; ++m) gemm_tile<S, From, T, F, 1, V>(p, rows.from_row(m - m0), c, m);
+    return;
+  }
+  for (int64_t next = m0; next < m1; next += R) {
+    const int64_t m = std::min(next, m1 - R);
+    gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
   }
 }
 
-// Rows [m0, m1) of the i-th panel; `a` is row m0.
-template <class S, class A, class T>
-void multiply_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, const A* a, int64_t lda, int64_t m0,
-                    int64_t m1) {
+// Rows [m0, m1) of the i-th panel, the first of which is `rows`.
+template <class S, class From, class T>
+void multiply_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, const From& rows, int64_t m0, int64_t m1) {
   const int64_t n = layout.before(i) * S::kLanes, width = layout.width(i) * S::kLanes;
   const float* panel = p.panels + n * Panels<S>::rows(p.k, p.dtype);
   const bool in_place = p.weight && n + width <= p.n;
   const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n};
-  layout.with_width(i, [&](auto vectors) { gemm_panel<S, A, T, decltype(vectors)::value>(p, a, lda, c, m0, m1); });
+  layout.with_width(i, [&](auto vectors) {
+    with_activation(p.act,
+                    [&](auto f) { gemm_panel<S, From, T, decltype(vectors)::value, decltype(f)>(p, rows, c, m0, m1); });
+  });
 }
 
 // Writes rows [m0, m1) of A = gate * x, `lda` apart, converted to the type that the tiles multiply.
@@ -177,7 +221,41 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
     } else {
       make_rows<S, T, A>(p, m, end, rows, lda);
     }
-    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, A, T>(p, layout, i, a, lda, m, end);
+    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Rows<A>, T>(p, layout, i, {a, lda}, m, end);
+  }
+}
+
+// A row of fewer pixels would read the weights too often for what it saves.
+constexpr int64_t kDirectPixels = 24;
+
+// Whether tiles read the image itself under most pixels of a dense convolution.
+inline bool reads_image(const GemmParams& p) { return p.conv && p.conv->ow >= kDirectPixels; }
+
+// A dense convolution, row of the output by row: only where patches hang over the image are they made.
+template <class S>
+void convolve(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
+  const Panels<S> layout(p.n);
+  const ConvShape& s = *p.conv;
+  const int64_t* offsets = patch_offsets(p);
+  // The columns [first, last) of the output lie over columns of the image alone.
+  const int64_t first = (s.pad_left + s.stride_w - 1) / s.stride_w;
+  const int64_t last = std::min(s.ow, (s.w - 1 - (s.kw - 1) * s.dilation_w + s.pad_left) / s.stride_w + 1);
+  for (int64_t m = m0; m < m1;) {
+    const int64_t ox = m % s.ow, oy = m / s.ow % s.oh, n = m / (s.ow * s.oh);
+    const int64_t end = std::min(s.ow, ox + m1 - m), iy = oy * s.stride_h - s.pad_top;
+    const bool whole = iy >= 0 && iy + (s.kh - 1) * s.dilation_h < s.h;
+    const int64_t begin_inside = whole ? std::clamp(first, ox, end) : end;
+    const int64_t end_inside = whole ? std::clamp(last, begin_inside, end) : end;
+    if (ox < begin_inside) gemm_block<S, float, float>(p, m, m + begin_inside - ox, panel0, panel1);
+    if (begin_inside < end_inside) {
+      const int64_t ix = begin_inside * s.stride_w - s.pad_left;
+      const float* a = static_cast<const float*>(p.x) + n * p.x_stride_n + iy * p.x_stride_h + ix * p.x_stride_w;
+      const Patches patches{a, s.stride_w * p.x_stride_w, offsets};
+      const int64_t from = m + begin_inside - ox, to = m + end_inside - ox;
+      for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Patches, float>(p, layout, i, patches, from, to);
+    }
+    if (end_inside < end) gemm_block<S, float, float>(p, m + end_inside - ox, m + end - ox, panel0, panel1);
+    m += end - ox;
   }
 }
 
@@ -187,7 +265,9 @@ using Operand = std::conditional_t<S::kBf16Dot, T, float>;
 
 template <class S>
 void gemm(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
-  if (p.dtype == DType::kFloat32) {
+  if (p.dtype == DType::kFloat32 && reads_image(p)) {
+    convolve<S>(p, m0, m1, panel0, panel1);
+  } else if (p.dtype == DType::kFloat32) {
     gemm_block<S, float, float>(p, m0, m1, panel0, panel1);
   } else {
     gemm_block<S, Operand<S, bf16>, bf16>(p, m0, m1, panel0, panel1);

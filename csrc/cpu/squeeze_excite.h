@@ -74,21 +74,41 @@ void se_expand(const SeParams& p, const float* hidden, int64_t i0, int64_t i1) {
   });
 }
 
+// The sums of V vectors of channels stay in registers over all pixels of a chunk.
+template <class S, class T, int V>
+void sum_pixels(const T* x, int64_t stride, int64_t pixels, int lanes, float* out) {
+  S sum[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) sum[v] = S(0.0f);
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += stride) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      sum[v] = sum[v] + (V > 1 ? S::load(x + v * S::kLanes) : S::load(x, lanes));
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    if (V > 1) {
+      sum[v].store(out + v * S::kLanes);
+    } else {
+      sum[v].store(out, lanes);
+    }
+  }
+}
+
 template <class S, class T>
 void pixel_sums_of(const ImageParams& p, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1) {
+  constexpr int64_t kWide = 4 * S::kLanes;
   const int64_t chunks = (p.pixels + chunk - 1) / chunk;
   for (int64_t i = chunk0; i < chunk1; ++i) {
-    const int64_t first = i % chunks * chunk;
-    const int64_t last = std::min(first + chunk, p.pixels);
-    const T* image = static_cast<const T*>(p.x) + i / chunks * p.pixels * p.c;
+    const int64_t first = i % chunks * chunk, count = std::min(chunk, p.pixels - first);
+    const T* x = static_cast<const T*>(p.x) + (i / chunks * p.pixels + first) * p.c;
     float* out = sums + i * p.c;
-    std::fill(out, out + p.c, 0.0f);
-    for (int64_t pixel = first; pixel < last; ++pixel) {
-      const T* x = image + pixel * p.c;
-      for (int64_t c = 0; c < p.c; c += S::kLanes) {
-        const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, p.c - c));
-        (S::load(out + c, lanes) + S::load(x + c, lanes)).store(out + c, lanes);
-      }
+    int64_t c = 0;
+    for (; c + kWide <= p.c; c += kWide) sum_pixels<S, T, 4>(x + c, p.c, count, S::kLanes, out + c);
+    for (; c < p.c; c += S::kLanes) {
+      const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, p.c - c));
+      sum_pixels<S, T, 1>(x + c, p.c, count, lanes, out + c);
     }
   }
 }
