@@ -1,9 +1,10 @@
-"""effops on its default backend, and training in its low-memory mode."""
+"""effops on its default backend, whole networks as one call, and training in its low-memory mode."""
 
 from __future__ import annotations
 
 import importlib
 
+from bench import device
 from bench.case import Case, Provider
 from bench.training.step import TrainingCase, TrainingStep
 
@@ -28,6 +29,29 @@ class Effops(EvalPeer, TrainingPeer):
 
     def prepare_training(self, case: TrainingCase) -> TrainingStep:
         return case.step(case.fused(), case.channels_last_images)
+
+
+@register
+class EffopsCompiled(EvalPeer):
+    name = "effops_compiled"
+    summary = "effops.compile_cpu: a whole network as one call"
+    place = 0
+    single_ops = False
+
+    def missing(self) -> str | None:
+        try:
+            effops = importlib.import_module("effops")
+        except ImportError as error:
+            return f"effops is not importable: {error}"
+        if not hasattr(effops, "compile_cpu"):
+            return "this effops has no effops.compile_cpu"
+        return "effops.compile_cpu is for CPUs" if device.current().type != "cpu" else None
+
+    def prepare(self, case: Case) -> Provider:
+        from effops import compile_cpu
+
+        inputs = case.channels_last_inputs
+        return Provider(compile_cpu(case.fused(), inputs[0][0]), inputs)
 
 
 @register

@@ -7,7 +7,7 @@ comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, is_
 from typing import Any, Protocol
@@ -148,8 +148,8 @@ class PreparedCalls:
     __slots__ = ("_calls", "_seen")
 
     def __init__(self) -> None:
-        self._calls: dict[str, dict[torch.Size, PreparedCall]] = {}
-        self._seen: dict[str, set[torch.Size]] = {}
+        self._calls: dict[Hashable, dict[torch.Size, PreparedCall]] = {}
+        self._seen: dict[Hashable, set[torch.Size]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._calls.values()))
@@ -158,17 +158,17 @@ class PreparedCalls:
         self._calls.clear()
         self._seen.clear()
 
-    def run(self, key: str, x: Tensor) -> Tensor | None:
+    def run(self, key: Hashable, x: Tensor) -> Tensor | None:
         """The result of the call that was prepared for such an input, if it still stands."""
         prepared = self.get(key, x) if key in self._calls and may_prepare(x) else None
         return None if prepared is None else prepared.run(x)
 
-    def get(self, key: str, x: Tensor) -> PreparedCall | None:
+    def get(self, key: Hashable, x: Tensor) -> PreparedCall | None:
         """The call that was prepared for such an input, if it still stands."""
         prepared = self._calls.get(key, {}).get(x.shape)
         return None if prepared is None or not prepared.fits(x) or self.state(key) is None else prepared
 
-    def wants(self, key: str, x: object) -> bool:
+    def wants(self, key: Hashable, x: object) -> bool:
         """Whether a call that could not be taken from here should be prepared for the next time."""
         if not may_prepare(x):
             return False
@@ -180,7 +180,7 @@ class PreparedCalls:
         seen.add(x.shape)
         return False
 
-    def state(self, key: str) -> State | None:
+    def state(self, key: Hashable) -> State | None:
         """What all calls of a key were decided from, whatever their shape; when it has changed, they go."""
         known = self._calls.get(key)
         if not known:
@@ -191,7 +191,7 @@ class PreparedCalls:
             return None
         return state
 
-    def keep(self, key: str, prepared: PreparedCall) -> None:
+    def keep(self, key: Hashable, prepared: PreparedCall) -> None:
         known = self._calls.setdefault(key, {})
         if len(known) >= _SHAPES:
             known.pop(next(iter(known)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
+from torch.utils._pytree import tree_leaves
 
 from effops.errors import ArgumentError, BackendError
 from effops.fuse import fuse
@@ -124,12 +126,15 @@ class _Tapes:
             NotOneCall: it cannot be recorded.
         """
         forward = partial(model._uncompiled.forward, model)
-        if self.calls.state("") is None:
+        key = _layout(x)
+        state = self.calls.state(key)
+        if state is None:
+            # Nothing was recorded, or what it stood on has changed: weights that were packed are not shared with it.
             self.clear()
-        state = self.calls.state("") or _state(model)
+            state = _state(model)
         tape = record(forward, x, self.weights, state)
         _verify(tape, forward, x)
-        self.calls.keep("", tape)
+        self.calls.keep(key, tape)
         # The packed weights stand for the folded ones, which would be there twice.
         for module in model.modules():
             if isinstance(module, FoldingModule):
@@ -137,6 +142,11 @@ class _Tapes:
             elif isinstance(module, FusedModule) and module._effops is not None:
                 module._effops.folds.clear()
         return report_of(model, tape, self.weights)
+
+
+def _layout(x: Tensor) -> tuple:
+    """Beside the shape, what a tape is for: images that lie otherwise get tapes of their own."""
+    return x.stride(), x.dtype
 
 
 def _state(model: nn.Module) -> State:
@@ -149,9 +159,8 @@ def _state(model: nn.Module) -> State:
 
 def _verify(tape: Tape, forward: Callable[[Tensor], Any], x: Tensor) -> None:
     """Values that a forward takes from its input by other ways than torch's dispatcher would show here."""
-    other = torch.flip(x, (-1,)) * 0.75 + 0.125
-    want = torch.utils._pytree.tree_leaves(forward(other))
-    got = torch.utils._pytree.tree_leaves(tape.run(other.as_strided(x.shape, x.stride()).copy_(other)))
+    other = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(torch.flip(x, (-1,)) * 0.75 + 0.125)
+    got, want = tree_leaves(tape.run(other)), tree_leaves(forward(other))
     for a, b in zip(got, want, strict=True):
         if not isinstance(b, Tensor):
             same = a == b
@@ -172,7 +181,8 @@ class CompiledModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         tapes = self._tapes
-        if tapes is not None and len(args) == 1 and not kwargs and not self.training:
+        whole = tapes is not None and len(args) == 1 and not kwargs and not self.training
+        if whole and not torch.compiler.is_compiling():
             done, y = _run(self, tapes, args[0])
             if done:
                 return y
@@ -212,16 +222,16 @@ def _run(model: CompiledModule, tapes: _Tapes, x: Any) -> tuple[bool, Any]:
     """Whether a tape ran, and its result."""
     if type(x) is not Tensor or x.device.type != "cpu" or not may_prepare(x) or _has_any_global_hook():
         return False, None
-    tape = tapes.calls.get("", x)
+    key = _layout(x)
+    tape = tapes.calls.get(key, x)
     if tape is None:
-        if tapes.refused or x.numel() == 0 or not x.is_floating_point() or not tapes.calls.wants("", x):
+        if tapes.refused or x.numel() == 0 or not x.is_floating_point() or not tapes.calls.wants(key, x):
             return False, None
         try:
-            tapes.add(model, x)
+            model.compile_report = tapes.add(model, x)
         except NotOneCall as error:
             tapes.refused = str(error)
+            warnings.warn(f"effops: {type(model).__name__} does not run as one call: {error}", stacklevel=4)
             return False, None
-        tape = tapes.calls.get("", x)
-        if tape is None:
-            return False, None
-    return True, tape.run(x)
+        tape = tapes.calls.get(key, x)
+    return (False, None) if tape is None else (True, tape.run(x))

@@ -75,6 +75,11 @@ class Trace(TorchDispatchMode):
         moving: by identity, the tensors that depend on the input. They are kept: no address is used twice.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler, which takes seconds, to keep it away; nothing compiles inside of a trace."""
+        return False
+
     def __init__(self, x: Tensor, weights: Any) -> None:
         super().__init__()
         self.items: list[Segment | TorchCall] = []
