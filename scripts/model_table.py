@@ -69,7 +69,7 @@ def summary() -> str:
     parity = read_parity()
     compared = [row for name, row in parity.items() if name in set(list_models())]
     worst = max(compared, key=lambda row: float(row["single"]))
-    exact = max((row for row in compared if row["exact"]), key=lambda row: float(row["exact"]))
+    exact = max(compared, key=lambda row: float(row["exact"]))
     trained = [row for row in compared if row["gradients"]]
     steepest = max(trained, key=lambda row: float(row["gradients"]))
     layouts = f"{worst['layouts']} between the peer's layouts"
