@@ -24,7 +24,8 @@ HEAD = """\
 # Models
 
 Made by `make model-table`; do not edit. Parameters and multiply-accumulates (MACs) are counted exactly, at the
-resolution of the model's evaluation and for 1000 classes, without the running statistics of batch norm.
+resolution of the model's evaluation and for 1000 classes (an encoder has none), without the running statistics of batch
+norm.
 
 Every model is compared with an independent one of the same name and the same weights: timm's, torchvision's where timm
 has none, and plain torch where neither has. Weights and batch norm statistics are random. *float32* is the largest
