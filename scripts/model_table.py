@@ -24,7 +24,8 @@ HEAD = """\
 # Models
 
 Made by `make model-table`; do not edit. Parameters and multiply-accumulates (MACs) are counted exactly, at the
-resolution of the model's evaluation and for 1000 classes, without the running statistics of batch norm.
+resolution of the model's evaluation and for 1000 classes (an encoder has none), without the running statistics of batch
+norm.
 
 Every model is compared with an independent one of the same name and the same weights: timm's, torchvision's where timm
 has none, and plain torch where neither has. Weights and batch norm statistics are random. *float32* is the largest
@@ -69,7 +70,7 @@ def summary() -> str:
     parity = read_parity()
     compared = [row for name, row in parity.items() if name in set(list_models())]
     worst = max(compared, key=lambda row: float(row["single"]))
-    exact = max((row for row in compared if row["exact"]), key=lambda row: float(row["exact"]))
+    exact = max(compared, key=lambda row: float(row["exact"]))
     trained = [row for row in compared if row["gradients"]]
     steepest = max(trained, key=lambda row: float(row["gradients"]))
     layouts = f"{worst['layouts']} between the peer's layouts"

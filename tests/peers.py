@@ -52,6 +52,8 @@ def randomise(model: nn.Module, *, seed: int = 0) -> nn.Module:
     for norm in (module for module in model.modules() if isinstance(module, nn.GroupNorm)):
         norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.6 + 0.7)
         norm.bias.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.1)
+    for norm in (module for module in model.modules() if type(module).__name__.startswith("RmsNorm")):
+        norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.6 + 0.7)
     for key, parameter in model.named_parameters():
         if key.endswith("layer_scale.gamma"):
             parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.6 + 0.7)

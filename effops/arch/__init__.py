@@ -16,6 +16,8 @@ from .catalog import ARCHS, find_arch, find_port, list_archs
 from .conv import Conv, Learned, SqueezeExcite
 from .counts import Counts, Part, parts, total
 from .features import Feature, features, take_indices
+from .fusion import Fusion
+from .norm import Norm
 
 __all__ = [
     "ARCHS",
@@ -28,10 +30,12 @@ __all__ = [
     "DepthwiseSeparable",
     "Feature",
     "FusedMBConv",
+    "Fusion",
     "Head",
     "InvertedResidual",
     "Learned",
     "MobileAttention",
+    "Norm",
     "Part",
     "Preprocessing",
     "SqueezeExcite",

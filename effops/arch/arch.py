@@ -8,6 +8,8 @@ from typing import Literal
 
 from .blocks import Block, Stage
 from .conv import Conv, Learned
+from .fusion import Fusion
+from .norm import BATCH_NORM, Norm
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,12 +44,19 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class Stem:
-    """The first convolution, ``conv_stem`` and ``bn1``."""
+    """The first convolution, ``conv_stem`` and ``bn1``.
+
+    Attributes:
+        bias: the convolution has one.
+        nested: the names are ``conv_stem.conv`` and ``conv_stem.bn``.
+    """
 
     channels: int
     act: str
     kernel_size: int = 3
     stride: int = 2
+    bias: bool = False
+    nested: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +89,17 @@ class Arch:
     Attributes:
         family: the paper's name of the family, as listed.
         head: None where the last stage is pooled and classified as it is.
+        fusion: makes of the maps of several stages the one that is pooled, None for that of the last stage.
         padding: "symmetric" pads (k - 1) / 2 on both sides; "same" is TensorFlow's SAME, which puts the odd
             zero after.
+        bn_eps: of the norms, of whatever kind.
         bn_momentum: weight of the new value, as in torch.
-        norm_group: group norm over so many channels in the place of every batch norm; 0 for batch norm.
+        norm: what is in the place of every batch norm.
         drop_rate: dropout before the classifier in the published training.
         source: paper or code that the row was taken from.
         tag: name of the trained weights that the preprocessing is of, "" for the row's own.
         num_classes: of those weights.
+        global_pool: before the classifier, "" for an encoder, which gives a map.
         port: the trained weights that the row fits. The same layers trained elsewhere need another padding or
             batch norm eps, which no shape reveals.
     """
@@ -102,11 +114,13 @@ class Arch:
     padding: Literal["symmetric", "same"] = "symmetric"
     bn_eps: float = BN_EPS
     bn_momentum: float = BN_MOMENTUM
-    norm_group: int = 0
+    norm: Norm = BATCH_NORM
+    fusion: Fusion | None = None
     drop_rate: float = 0.0
     preprocessing: Preprocessing = Preprocessing()
     tag: str = ""
     num_classes: int = 1000
+    global_pool: Literal["avg", ""] = "avg"
 
     @property
     def resolution(self) -> int:
@@ -114,8 +128,8 @@ class Arch:
 
     @property
     def trunk_channels(self) -> int:
-        """Channels that leave the last stage."""
-        return self.stages[-1][-1].out_channels
+        """Channels that leave the stages, fused where they are."""
+        return self.fusion.block.out_channels if self.fusion else self.stages[-1][-1].out_channels
 
     @property
     def num_features(self) -> int:
@@ -129,17 +143,18 @@ class Arch:
 
     def same_layers(self, other: Arch) -> bool:
         """Whether a checkpoint of one fits the other, tensor by tensor."""
-        mine, others = (self.stem, self.stages, self.head), (other.stem, other.stages, other.head)
-        return mine == others and self.norm_group == other.norm_group
+        fields = ("stem", "stages", "fusion", "head", "norm")
+        return all(getattr(self, field) == getattr(other, field) for field in fields)
 
     def stem_conv(self, in_chans: int = 3) -> Conv:
         return Conv(
-            name="conv_stem",
-            bn="bn1",
+            name="conv_stem.conv" if self.stem.nested else "conv_stem",
+            bn="conv_stem.bn" if self.stem.nested else "bn1",
             in_channels=in_chans,
             out_channels=self.stem.channels,
             kernel_size=self.stem.kernel_size,
             stride=self.stem.stride,
+            bias=self.stem.bias,
         )
 
     def head_conv(self) -> Conv | None:
@@ -168,12 +183,16 @@ class Arch:
         for prefix, block in self.blocks():
             for item in block.learned():
                 yield replace(item, name=prefix + item.name)
+        if self.fusion:
+            yield Learned(name="msfa.norm", kind="norm", channels=self.fusion.block.out_channels)
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
-        """Every block with the beginning of its names, such as ``blocks.0.1.``."""
+        """Every block with the beginning of its names, such as ``blocks.0.1.``; the fusion's is ``msfa.ffn.``."""
         for stage_index, stage in enumerate(self.stages):
             for block_index, block in enumerate(stage):
                 yield f"blocks.{stage_index}.{block_index}.", block
+        if self.fusion:
+            yield "msfa.ffn.", self.fusion.block
 
 
 def tensorflow_twin(arch: Arch) -> Arch:

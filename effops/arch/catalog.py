@@ -21,6 +21,7 @@ from . import (
     mobilenetv2,
     mobilenetv3,
     mobilenetv4,
+    mobilenetv5,
 )
 from .arch import Arch
 from .weight_sets import weight_sets
@@ -37,6 +38,7 @@ FAMILIES = (
     mobilenetv2,
     mobilenetv3,
     mobilenetv4,
+    mobilenetv5,
 )
 
 ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.rows()}

@@ -65,7 +65,8 @@ class Learned:
 
     Attributes:
         name: module path inside the block.
-        kind: "norm", a batch norm without a convolution; "scale", a factor for every channel; "linear", with bias.
+        kind: "norm", the network's norm without a convolution; "scale", a factor for every channel; "linear", with
+            bias.
         in_channels: for "linear" alone.
     """
 
@@ -76,7 +77,8 @@ class Learned:
 
     @property
     def params(self) -> int:
-        return {"norm": 2, "scale": 1, "linear": self.in_channels + 1}[self.kind] * self.channels
+        """Of a scale or a linear map; those of a norm are the network's to say."""
+        return {"scale": 1, "linear": self.in_channels + 1}[self.kind] * self.channels
 
     @property
     def macs(self) -> int:

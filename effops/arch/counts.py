@@ -15,6 +15,7 @@ from effops.errors import ArgumentError
 from .arch import Arch
 from .blocks import Block
 from .conv import Conv
+from .fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class Part:
     counts: Counts
 
 
-def parts(arch: Arch, *, resolution: int | None = None, num_classes: int = 1000, in_chans: int = 3) -> list[Part]:
-    """Count a network part by part, for a square input of side ``resolution`` (the network's own by default).
+def parts(
+    arch: Arch, *, resolution: int | None = None, num_classes: int | None = None, in_chans: int = 3
+) -> list[Part]:
+    """Count a network part by part, for a square input of side ``resolution``; None stands for the network's own.
 
     Raises:
         ArgumentError: a resolution below 1, a negative number of classes, or less than one input channel.
@@ -76,6 +79,7 @@ def parts(arch: Arch, *, resolution: int | None = None, num_classes: int = 1000,
     size = arch.resolution if resolution is None else resolution
     if size < 1:
         raise ArgumentError(f"resolution must be at least 1 pixel, got {size}")
+    num_classes = arch.num_classes if num_classes is None else num_classes
     if num_classes < 0:
         raise ArgumentError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
     if in_chans < 1:
@@ -91,11 +95,15 @@ def parts(arch: Arch, *, resolution: int | None = None, num_classes: int = 1000,
             counts += block_counts
         name = f"blocks.{index}"
         found.append(Part(name, len(stage), stage[0].in_channels, stage[-1].out_channels, in_size, out_size, counts))
-    width, counts = arch.classifier_channels, Counts()
+    width, counts, in_size = arch.classifier_channels, Counts(), out_size
+    if arch.fusion:
+        counts = counter.fusion(arch.fusion, found[arch.fusion.stages[0]].out_size)
+        out_size = arch.fusion.resolution
     if head := arch.head_conv():
-        counts, _ = counter.conv(head, 1 if arch.head.pooled else out_size)
-    classifier = Counts(params=(width + 1) * num_classes, macs=width * num_classes, activations=num_classes)
-    found.append(Part("head", 1, arch.trunk_channels, num_classes or width, out_size, 1, counts + classifier))
+        counts += counter.conv(head, 1 if arch.head.pooled else out_size)[0]
+    counts += Counts(params=(width + 1) * num_classes, macs=width * num_classes, activations=num_classes)
+    out_size = 1 if arch.global_pool else out_size
+    found.append(Part("head", 1, found[-1].out_channels, num_classes or width, in_size, out_size, counts))
     return found
 
 
@@ -106,7 +114,7 @@ def total(parts_of_network: Iterable[Part]) -> Counts:
 class _Counter:
     def __init__(self, arch: Arch) -> None:
         self._padding = arch.padding
-        self._has_stats = not arch.norm_group
+        self._norm = arch.norm
 
     def block(self, block: Block, size: int) -> tuple[Counts, int]:
         """Counts of a block, and the side of the map that leaves it."""
@@ -122,22 +130,31 @@ class _Counter:
                 counts += added
         counts += Counts(macs=block.attention_macs(size * size, key_size * key_size))
         for item in block.learned():
-            stats = item.params if item.kind == "norm" and self._has_stats else 0
-            counts += Counts(params=item.params, bn_stats=stats, macs=item.macs)
+            norm = item.kind == "norm"
+            counts += self.norm(item.channels) if norm else Counts(params=item.params, macs=item.macs)
         return counts, size
+
+    def fusion(self, fusion: Fusion, size: int) -> Counts:
+        """Counts of a fusion at the side of its largest map."""
+        counts, _ = self.block(fusion.block, size)
+        return counts + self.norm(fusion.block.out_channels)
+
+    def norm(self, channels: int) -> Counts:
+        """Counts of a norm of so many channels."""
+        return Counts(params=len(self._norm.learned) * channels, bn_stats=len(self._norm.statistics) * channels)
 
     def conv(self, conv: Conv, size: int) -> tuple[Counts, int]:
         """Counts of a convolution and its norm, and the side of the map that leaves it."""
         size = conv.output_size(size, self._padding)
         pixels = size * size
         macs = conv.weights * (pixels + conv.experts)
-        norm = 2 * conv.out_channels if conv.bn else 0
         counts = Counts(
-            params=conv.weights * max(1, conv.experts) + norm + (conv.out_channels if conv.bias else 0),
-            bn_stats=norm if self._has_stats else 0,
+            params=conv.weights * max(1, conv.experts) + (conv.out_channels if conv.bias else 0),
             macs=macs,
             activations=0 if conv.gating else conv.out_channels * pixels,
             dw_macs=macs if conv.depthwise else 0,
         )
+        if conv.bn:
+            counts += self.norm(conv.out_channels)
         # The blur keeps an odd row, the mean of 2 x 2 drops it.
         return counts, size if conv.anti_alias is None else (size + (conv.anti_alias == "blur")) // 2

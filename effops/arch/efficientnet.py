@@ -7,6 +7,7 @@ from functools import partial
 
 from .arch import BN_EPS_TF, BN_MOMENTUM_TF, Arch, Head, Preprocessing, Stem, tensorflow_twin, torchvision_twin
 from .conv import AntiAlias
+from .norm import BATCH_NORM, Norm
 from .scaling import SqueezeRule, Style, resolve_stages, round_channels
 
 B0 = (
@@ -103,7 +104,7 @@ def efficientnet(
             depth=depth,
         ),
         head=Head(channels=rounding(1280 * width), act=stem.act),
-        norm_group=norm_group,
+        norm=Norm("group", norm_group) if norm_group else BATCH_NORM,
         drop_rate=dropout,
         preprocessing=Preprocessing(resolution=resolution, crop_pct=crop_pct(resolution)),
         source="arXiv 1905.11946",

@@ -31,7 +31,7 @@ def features(arch: Arch) -> tuple[Feature, ...]:
     """The last map of every size, from the largest to the smallest; the stem's where the first stage strides."""
     found, reduction = [], arch.stem.stride
     if arch.stages[0][0].stride > 1:
-        found.append(Feature(0, "bn1", arch.stem.channels, reduction))
+        found.append(Feature(0, arch.stem_conv().bn, arch.stem.channels, reduction))
     for index, stage in enumerate(arch.stages):
         reduction *= stage[0].stride
         last = index + 1 == len(arch.stages)

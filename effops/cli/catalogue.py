@@ -49,7 +49,7 @@ def list_command(
 def info_command(
     name: Annotated[str, typer.Argument(help="Model name, as in [cyan]effops list[/].", show_default=False)],
     resolution: Annotated[int | None, typer.Option(help="Side of the input in pixels. Default: the model's.")] = None,
-    num_classes: Annotated[int, typer.Option(help="Classes of the classifier.")] = 1000,
+    num_classes: Annotated[int | None, typer.Option(help="Classes of the classifier. Default: the model's.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a model's parameters, multiply-accumulates (MACs), activations and stages, all counted exactly."""
@@ -68,7 +68,7 @@ def _show(info: ModelInfo, arch: Arch, console: Console) -> None:
     totals = properties(info.name)
     totals.add_row("family", escape(info.family))
     totals.add_row("source", escape(info.source))
-    totals.add_row("weights from", f"{arch.port}: {arch.padding} padding, batch norm eps {arch.bn_eps:g}")
+    totals.add_row("weights from", f"{arch.port}: {arch.padding} padding, {arch.norm.kind} norm eps {arch.bn_eps:g}")
     if twins := _twins(arch):
         totals.add_row("same layers", ", ".join(f"{name} ({port})" for name, port in twins.items()))
     totals.add_row("input", f"{info.resolution} x {info.resolution}, {arch.preprocessing.interpolation} resize")

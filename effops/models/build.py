@@ -18,6 +18,7 @@ from effops.arch import (
     FusedMBConv,
     InvertedResidual,
     MobileAttention,
+    Norm,
     UniversalInvertedResidual,
 )
 from effops.errors import ArgumentError
@@ -48,6 +49,7 @@ def build(
     network = Network(
         arch,
         _blocks(arch, in_chans, drop_path_rate),
+        fusion=_fusion(arch),
         num_classes=num_classes,
         in_chans=in_chans,
         drop_rate=drop_rate,
@@ -73,19 +75,24 @@ def build_features(
 
 def _finished(network: TrunkT, arch: Arch) -> TrunkT:
     initialise(network)
-    if arch.norm_group:
-        to_group_norm(network, arch.norm_group)
+    if arch.norm.kind != "batch":
+        replace_norms(network, arch.norm)
     return network
 
 
-def to_group_norm(module: nn.Module, group_size: int) -> None:
-    """Put a fresh group norm in the place of every batch norm."""
+def replace_norms(module: nn.Module, norm: Norm) -> None:
+    """Put a fresh group norm or root mean square norm in the place of every batch norm."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            channels = child.num_features
-            setattr(module, name, nn.GroupNorm(channels // group_size, channels, eps=child.eps))
+            setattr(module, name, _other_norm(norm, child.num_features, child.eps))
         else:
-            to_group_norm(child, group_size)
+            replace_norms(child, norm)
+
+
+def _other_norm(norm: Norm, channels: int, eps: float) -> nn.Module:
+    if norm.kind == "rms":
+        return effops_nn.RmsNorm2d(channels, eps)
+    return nn.GroupNorm(channels // norm.group_size, channels, eps=eps)
 
 
 def _blocks(arch: Arch, in_chans: int, drop_path_rate: float) -> nn.Sequential:
@@ -102,6 +109,14 @@ def _blocks(arch: Arch, in_chans: int, drop_path_rate: float) -> nn.Sequential:
             for stage in arch.stages
         )
     )
+
+
+def _fusion(arch: Arch) -> effops_nn.MultiScaleFusion | None:
+    if arch.fusion is None:
+        return None
+    block = arch.fusion.block
+    norm = nn.BatchNorm2d(block.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
+    return effops_nn.MultiScaleFusion(build_block(block, arch), norm, resolution=arch.fusion.resolution)
 
 
 def _check_rate(name: str, rate: float) -> None:

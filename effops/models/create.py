@@ -28,7 +28,7 @@ def create_model(
     out_indices: int | Sequence[int] | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
-    global_pool: str = "avg",
+    global_pool: str | None = None,
     backend: str | None = None,
 ) -> Network | FeatureNetwork:
     """Build a model, in training mode, with fresh weights or those of a checkpoint.
@@ -38,7 +38,7 @@ def create_model(
             TensorFlow's padding and batch norm eps, ``tv_efficientnet_*`` torchvision's numbers under names
             that timm uses too. A tag of timm's weights may follow, ``efficientnet_b0.ra_in1k``, for their preprocessing
             and number of classes; no weights are fetched.
-        num_classes: None for 1000, or those of the tag; 0 for no classifier.
+        num_classes: None for 1000, those of the tag, or none for an encoder; 0 for no classifier.
         in_chans: channels of the images; a checkpoint's stem for 3 is adapted.
         checkpoint: a ``.pth`` or ``.safetensors`` file in timm's, torchvision's or lukemelas' spelling. The
             last two are only loaded into models with the padding and eps that they were trained with.
@@ -47,7 +47,8 @@ def create_model(
         drop_rate: dropout before the classifier, in training.
         drop_path_rate: stochastic depth of the last block, in training; it grows linearly from 0 at the
             first.
-        global_pool: "avg", "max", "avgmax", or "" for none (with num_classes=0).
+        global_pool: "avg", "max", "avgmax", or "" for none (with num_classes=0); None for "avg", and none for an
+            encoder.
         backend: run the forward on this backend of ``effops.backend``; None chooses op by op.
 
     Raises:
@@ -68,7 +69,7 @@ def create_model(
             in_chans=in_chans,
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
-            global_pool=global_pool,
+            global_pool=arch.global_pool if global_pool is None else global_pool,
             backend=backend,
         )
     if checkpoint is not None:

@@ -54,12 +54,13 @@ class ModelInfo:
     source: str
 
 
-def model_info(name: str, *, resolution: int | None = None, num_classes: int = 1000) -> ModelInfo:
+def model_info(name: str, *, resolution: int | None = None, num_classes: int | None = None) -> ModelInfo:
     """Count a model's parameters, multiply-accumulates and activations, as a whole and stage by stage.
 
     Args:
         name: as in :func:`effops.list_models`.
         resolution: side of the input in pixels, None for the model's own.
+        num_classes: None for 1000, those of the tag, or none for an encoder.
 
     Raises:
         ArgumentError: an unknown name, a resolution below 1 or a negative number of classes.

@@ -15,7 +15,6 @@ from itertools import count
 from effops.arch import ARCHS, Arch, Block, Conv, ConvBNAct, DepthwiseSeparable, InvertedResidual
 
 _LEARNED_LEAVES = {"scale": ("gamma",), "linear": ("weight", "bias")}
-_NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 Modules = Iterator[tuple[str, str]]
 
@@ -26,14 +25,14 @@ class Spelling:
 
     Attributes:
         name: who names them so.
-        sign: a key that every such checkpoint has, and no other kind.
+        signs: keys one of which every such checkpoint has, and no other kind.
         families: the families that it exists for.
         port: where its weights were trained, as in ``Arch.port``; None when the spelling does not tell.
         modules: pairs (foreign module path, our module path) of a network, every module with parameters once.
     """
 
     name: str
-    sign: str
+    signs: tuple[str, ...]
     families: frozenset[str]
     port: str | None
     modules: Callable[[Arch], Modules]
@@ -47,7 +46,8 @@ class Spelling:
 def _leaves(arch: Arch) -> dict[str, tuple[str, ...]]:
     """Our module paths with the names of their tensors."""
     found = {"classifier": _LEARNED_LEAVES["linear"]}
-    norm = _NORM_LEAVES[:2] if arch.norm_group else _NORM_LEAVES
+    counter = ("num_batches_tracked",) if arch.norm.statistics else ()
+    norm = (*arch.norm.learned, *arch.norm.statistics, *counter)
     for conv in arch.convs():
         found[conv.name] = ("weight", "bias") if conv.bias else ("weight",)
         if conv.bn:
@@ -60,7 +60,7 @@ def _leaves(arch: Arch) -> dict[str, tuple[str, ...]]:
 def find_spelling(keys: Iterable[str]) -> Spelling | None:
     """The spelling that these keys are written in."""
     present = set(keys)
-    return next((spelling for spelling in SPELLINGS.values() if spelling.sign in present), None)
+    return next((spelling for spelling in SPELLINGS.values() if not present.isdisjoint(spelling.signs)), None)
 
 
 def _blocks(arch: Arch) -> Iterator[tuple[int, int, Block, str]]:
@@ -174,21 +174,21 @@ SPELLINGS = {
     for spelling in (
         Spelling(
             name="timm",
-            sign="conv_stem.weight",
+            signs=("conv_stem.weight", "conv_stem.conv.weight"),
             families=frozenset(arch.family for arch in ARCHS.values()),
             port=None,
             modules=_timm,
         ),
         Spelling(
             name="torchvision",
-            sign="features.0.0.weight",
+            signs=("features.0.0.weight",),
             families=frozenset(_TORCHVISION),
             port="torchvision",
             modules=lambda arch: _TORCHVISION[arch.family](arch),
         ),
         Spelling(
             name="lukemelas",
-            sign="_conv_stem.weight",
+            signs=("_conv_stem.weight",),
             families=frozenset({"EfficientNet", "EfficientNet-Lite"}),
             port="tensorflow",
             modules=_lukemelas,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from effops.arch import Arch, features, take_indices
 from effops.errors import ArgumentError
+from effops.nn import MultiScaleFusion
 from effops.nn.conv import conv2d
 
 from .pooling import GlobalPool
@@ -33,6 +34,7 @@ class Network(Trunk):
         arch: Arch,
         blocks: nn.Sequential,
         *,
+        fusion: MultiScaleFusion | None,
         num_classes: int,
         in_chans: int,
         drop_rate: float,
@@ -43,6 +45,8 @@ class Network(Trunk):
         self.drop_rate = drop_rate
         self.num_features = arch.num_features
         self.head_hidden_size = arch.classifier_channels
+        if fusion is not None:
+            self.msfa = fusion
         if head := arch.head_conv():
             self.conv_head = conv2d(head.in_channels, head.out_channels, head.kernel_size, bias=head.bias)
             if head.bn:
@@ -61,8 +65,11 @@ class Network(Trunk):
             return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The feature map (N, num_features, H/32, W/32) before pooling."""
-        if self.grad_checkpointing and self.training:
+        """The feature map (N, num_features, H/32, W/32) before pooling; its size is fixed where maps are fused."""
+        fusion = self.arch.fusion
+        if fusion is not None:
+            x = self.msfa(self._maps(x, fusion.stages))
+        elif self.grad_checkpointing and self.training:
             *_, x = self._stage_outputs(x)
         else:
             x = self.blocks(self._stem(x))
@@ -101,7 +108,11 @@ class Network(Trunk):
                 return self._maps(x, stages)
             outputs = list(self._stage_outputs(x))
             maps = [y for stage, y in enumerate(outputs) if stage in stages]
-            return maps if intermediates_only else (self._head_before_pooling(outputs[-1]), maps)
+            if intermediates_only:
+                return maps
+            fusion = self.arch.fusion
+            x = outputs[-1] if fusion is None else self.msfa([outputs[stage] for stage in fusion.stages])
+            return self._head_before_pooling(x), maps
 
     def _head_before_pooling(self, x: Tensor) -> Tensor:
         head = self.arch.head
@@ -125,7 +136,7 @@ class Network(Trunk):
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         """Replace the classifier by a new one of the model's device and dtype; 0 classes removes it."""
-        weight = self.conv_stem.weight
+        weight = next(self.blocks.parameters())
         self._set_classifier(num_classes, global_pool)
         self.classifier.to(device=weight.device, dtype=weight.dtype).train(self.training)
         self.global_pool.train(self.training)
@@ -137,7 +148,7 @@ class Network(Trunk):
         if num_classes and not global_pool:
             raise ArgumentError(
                 f"global_pool='' leaves a feature map, no vector for a classifier of {num_classes} classes; "
-                "use num_classes=0 with it"
+                "use num_classes=0 with it, or global_pool='avg'"
             )
         self.num_classes = num_classes
         self.global_pool = pool

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from effops.arch import Arch, features
 from effops.errors import ArgumentError
 from effops.nn.conv import conv2d
+from effops.nn.conv_bn import ConvBN, nested_unit
 from effops.nn.units import Unit, UnitModule
 from effops.ops.backends import backend as use_backend
 
@@ -31,7 +32,7 @@ def feature_dicts(arch: Arch) -> list[dict[str, Any]]:
 
 
 class Trunk(UnitModule):
-    """The modules ``conv_stem``, ``bn1`` and ``blocks`` of a network, and what users ask of them.
+    """The modules ``conv_stem``, ``bn1`` (where the stem is not nested) and ``blocks``, and what users ask of them.
 
     Attributes:
         arch: the row it was built from.
@@ -45,14 +46,19 @@ class Trunk(UnitModule):
         self.backend = backend
         self.grad_checkpointing = False
         stem = arch.stem_conv(in_chans)
-        self.conv_stem = conv2d(
+        conv = conv2d(
             stem.in_channels,
             stem.out_channels,
             stem.kernel_size,
             stride=stem.stride,
             padding="same" if arch.padding == "same" else None,
+            bias=stem.bias,
         )
-        self.bn1 = nn.BatchNorm2d(stem.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
+        if arch.stem.nested:
+            self.conv_stem = ConvBN(conv, arch.bn_eps, arch.bn_momentum)
+        else:
+            self.conv_stem = conv
+            self.bn1 = nn.BatchNorm2d(stem.out_channels, eps=arch.bn_eps, momentum=arch.bn_momentum)
         self.blocks = blocks
 
     @property
@@ -68,7 +74,7 @@ class Trunk(UnitModule):
             "interpolation": preprocessing.interpolation,
             "mean": preprocessing.mean,
             "std": preprocessing.std,
-            "first_conv": "conv_stem",
+            "first_conv": self.arch.stem_conv().name,
         }
 
     @property
@@ -98,7 +104,10 @@ class Trunk(UnitModule):
             yield x
 
     def _stem(self, x: Tensor) -> Tensor:
-        return self._conv_bn_act("conv_stem", "bn1", x, self.arch.stem.act)
+        stem = self.arch.stem
+        if stem.nested:
+            return self._run(lambda: [nested_unit("conv_stem", self.conv_stem, stem.act)], x, key="conv_stem")
+        return self._conv_bn_act("conv_stem", "bn1", x, stem.act)
 
     def _maps(self, x: Tensor, stages: Collection[int]) -> list[Tensor]:
         """The maps after these stages, from the first to the last; those behind do not run."""

@@ -18,6 +18,7 @@ from .keymaps import SPELLINGS, Spelling, find_spelling
 from .trunk import Trunk
 
 _SHOWN = 4
+_STEMS = ("conv_stem.weight", "conv_stem.conv.weight")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def translate(network: Trunk, state_dict: Mapping[str, Tensor], *, keep_head: bo
     arch = network.arch
     spelling = find_spelling(state_dict)
     if spelling is None:
-        signs = ", ".join(f"{known.sign!r} ({known.name})" for known in SPELLINGS.values())
+        signs = ", ".join(f"{sign!r} ({known.name})" for known in SPELLINGS.values() for sign in known.signs)
         raise CheckpointError(
             f"its keys are in no known spelling: they begin {_some(state_dict)}; expected one of {signs}. "
             "Rename the keys to those of create_model(...).state_dict()"
@@ -164,7 +165,7 @@ def _fit(key: str, value: Tensor, expected: Tensor) -> Tensor:
     """Give a linear weight the axes of a 1 x 1 convolution, and a 3-channel stem the model's channels."""
     if value.dim() == 2 and expected.dim() == 4:
         value = value[:, :, None, None]
-    if key == "conv_stem.weight" and value.dim() == 4 and value.shape[1] == 3 != expected.shape[1]:
+    if key in _STEMS and value.dim() == 4 and value.shape[1] == 3 != expected.shape[1]:
         value = _adapt_stem(value, expected.shape[1])
     return value
 

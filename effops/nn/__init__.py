@@ -4,10 +4,13 @@ from .anti_alias import BlurPool2d
 from .attention import MobileAttention, MultiQueryAttention
 from .blocks import DepthwiseSeparable, FusedMBConv, MBConv
 from .cond_conv import CondConv2d, CondMBConv
+from .conv_bn import ConvBN
 from .conv_bn_act import ConvBNAct, DepthwiseConvBNAct, PointwiseConvBNAct
 from .drop_path import DropPath
+from .fusion import MultiScaleFusion
 from .layer_scale import LayerScale2d
 from .memory import set_memory
+from .rms_norm import RmsNorm2d
 from .squeeze_excite import SqueezeExcite
 from .sync_batch_norm import SyncBatchNorm2d, convert_sync_batchnorm
 from .universal import UniversalInvertedResidual
@@ -16,6 +19,7 @@ __all__ = [
     "BlurPool2d",
     "CondConv2d",
     "CondMBConv",
+    "ConvBN",
     "ConvBNAct",
     "DepthwiseConvBNAct",
     "DepthwiseSeparable",
@@ -25,7 +29,9 @@ __all__ = [
     "MBConv",
     "MobileAttention",
     "MultiQueryAttention",
+    "MultiScaleFusion",
     "PointwiseConvBNAct",
+    "RmsNorm2d",
     "SqueezeExcite",
     "SyncBatchNorm2d",
     "UniversalInvertedResidual",

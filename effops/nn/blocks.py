@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from effops.ops import checks
-
+from .activation import check_activation
 from .anti_alias import pool_and_stride
 from .conv import Padding, conv2d
 from .drop_path import DropPath
@@ -51,8 +50,8 @@ class DepthwiseSeparable(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
-        checks.activation_code(project_act)
+        check_activation(act)
+        check_activation(project_act)
         self.act = act
         self.project_act = project_act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
@@ -115,7 +114,7 @@ class MBConv(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
         self.conv_pw = conv2d(in_channels, mid_channels, 1)
@@ -179,7 +178,7 @@ class FusedMBConv(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
         self.aa, stride = pool_and_stride(anti_alias, mid_channels, stride)

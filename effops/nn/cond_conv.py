@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effops.ops import checks
 from effops.ops.shape import pad_before_after
 from effops.ops.spec import SAME
 
-from .activation import activate
+from .activation import activate, check_activation
 from .conv import Padding
 from .drop_path import DropPath
 from .squeeze_excite import squeeze_excite_or_identity
@@ -98,7 +97,7 @@ class CondMBConv(nn.Module):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
         norm = {"eps": bn_eps, "momentum": bn_momentum}

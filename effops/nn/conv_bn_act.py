@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from effops.ops import checks
-
+from .activation import check_activation
 from .anti_alias import pool_and_stride
 from .conv import Padding, conv2d
 from .drop_path import DropPath
@@ -41,7 +40,7 @@ class ConvBNAct(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
         self.aa, stride = pool_and_stride(anti_alias, out_channels, stride)
@@ -79,7 +78,7 @@ class DepthwiseConvBNAct(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.conv = conv2d(
             channels,
@@ -115,7 +114,7 @@ class PointwiseConvBNAct(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.conv = conv2d(in_channels, out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)

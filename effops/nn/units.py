@@ -20,7 +20,7 @@ from effops.ops.functional import conv_act, depthwise_conv_act, pointwise_conv_a
 from effops.ops.reference import accumulation_dtype
 from effops.ops.training import BatchNorm, Layer, SqueezeExcite, conv_bn_chain
 
-from .activation import activate
+from .activation import activate, ops_have
 from .conv import op_padding
 from .drop_path import DropPath
 from .folding import FoldCache, Folded, FoldingModule, tensors_of
@@ -104,7 +104,8 @@ def run_units(
     """The units one after the other, by fused ops; None where the modules have to run one by one.
 
     They have to when one of them is not the plain torch module (replaced, parametrized, quantized) or has hooks, which
-    a fused op would pass by, and in training also without batch norm, with a bias in a convolution, or with groups.
+    a fused op would pass by, with another norm or an activation that no op has, and in training also without batch
+    norm, with a bias in a convolution, or with groups.
 
     Args:
         folds: where the folded weights of an eval call are kept; None in training.
@@ -112,6 +113,8 @@ def run_units(
         sample_scale: stochastic depth of what is added to x, in training.
         memory: what is kept for the backward pass; see :func:`effops.nn.set_memory`.
     """
+    if not all(ops_have(unit.act) for unit in units):
+        return None
     folded = None if folds is None else _fold(units, folds)
     if folded is not None:
         return _run_folded(folded, x, residual)
@@ -166,7 +169,7 @@ class UnitModule(FoldingModule):
         else:
             y = None
         if y is None:
-            y = run_modules(units, x)
+            y = run_modules(units, x, folds)
             if residual:
                 y = (y if drop_path is None else drop_path(y)) + x
         return y
@@ -215,14 +218,28 @@ def eval_call(
     return y
 
 
-def run_modules(units: Sequence[Unit], x: Tensor) -> Tensor:
-    """The units one after the other, module by module; what surrounds them is the caller's."""
+def run_modules(units: Sequence[Unit], x: Tensor, folds: FoldCache | None = None) -> Tensor:
+    """The units one after the other, module by module; what surrounds them is the caller's.
+
+    With folds, in eval, depthwise and pointwise convolutions run by ops all the same where they are plain.
+    """
     for unit in units:
-        x = unit.conv(x if unit.se is None else unit.se(x))
+        x = _convolve(unit, x if unit.se is None else unit.se(x), folds)
         x = activate(x if unit.bn is None else unit.bn(x), unit.act)
         if unit.scale is not None:
             x = x * unit.scale.view(-1, 1, 1)
     return x
+
+
+def _convolve(unit: Unit, x: Tensor, folds: FoldCache | None) -> Tensor:
+    of = None if folds is None else kind(unit.conv, vouched=unit.vouched)
+    if of not in (DEPTHWISE, POINTWISE):
+        return unit.conv(x)
+    weight, bias = folds.get(unit.key, unit.conv, None, vouched=unit.vouched)
+    if of == POINTWISE:
+        return pointwise_conv_act(x, weight, bias, act="identity")
+    geometry = {"stride": unit.conv.stride, "padding": unit.op_padding(), "dilation": unit.conv.dilation}
+    return depthwise_conv_act(x, weight, bias, **geometry, act="identity")
 
 
 def kind(conv: nn.Module, *, vouched: bool = False) -> str | None:

@@ -5,30 +5,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from effops.errors import ArgumentError
-from effops.ops import checks
 
+from .activation import check_activation
 from .anti_alias import pool_and_stride
 from .conv import Padding, conv2d
+from .conv_bn import ConvBN, nested_unit
 from .drop_path import DropPath
 from .layer_scale import LayerScale2d, layer_scale
 from .plain import is_plain
 from .squeeze_excite import squeeze_excite_or_identity
 from .units import Unit, UnitModule, gate_of
-
-
-class _ConvBN(nn.Module):
-    """A convolution and its batch norm under names of their own. Keys: ``conv``, ``bn``.
-
-    The activation and the pooling after it belong to the block.
-    """
-
-    def __init__(self, conv: nn.Conv2d, bn_eps: float, bn_momentum: float) -> None:
-        super().__init__()
-        self.conv = conv
-        self.bn = nn.BatchNorm2d(conv.out_channels, eps=bn_eps, momentum=bn_momentum)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
 
 
 class UniversalInvertedResidual(UnitModule):
@@ -77,7 +63,7 @@ class UniversalInvertedResidual(UnitModule):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        checks.activation_code(act)
+        check_activation(act)
         self.act = act
         self.has_residual = residual and stride == 1 and in_channels == out_channels
         sizes = {"dw_mid": mid_kernel_size, "dw_start": start_kernel_size, "dw_end": end_kernel_size}
@@ -94,13 +80,13 @@ class UniversalInvertedResidual(UnitModule):
             if name == strided:
                 self.aa, own_stride = pool_and_stride(anti_alias, channels, stride)
             conv = conv2d(channels, channels, sizes[name], stride=own_stride, padding=padding, groups=channels)
-            return _ConvBN(conv, **norm)
+            return ConvBN(conv, **norm)
 
         self.dw_start = depthwise("dw_start", in_channels)
-        self.pw_exp = _ConvBN(conv2d(in_channels, mid_channels, 1), **norm)
+        self.pw_exp = ConvBN(conv2d(in_channels, mid_channels, 1), **norm)
         self.dw_mid = depthwise("dw_mid", mid_channels)
         self.se = squeeze_excite_or_identity(mid_channels, se_channels, se_act or act, se_gate)
-        self.pw_proj = _ConvBN(conv2d(mid_channels, out_channels, 1), **norm)
+        self.pw_proj = ConvBN(conv2d(mid_channels, out_channels, 1), **norm)
         self.dw_end = depthwise("dw_end", out_channels)
         self.layer_scale = layer_scale(out_channels, layer_scale_init)
         self.drop_path = DropPath(drop_path)
@@ -117,11 +103,7 @@ class UniversalInvertedResidual(UnitModule):
             if is_plain(module, (nn.Identity,)):
                 continue
             act = acts.get(name, "identity")
-            if is_plain(module, (_ConvBN,)):
-                unit = Unit(f"{name}.conv", module.conv, module.bn, act)
-            else:
-                # It has a hook or was replaced: it runs as it is.
-                unit = Unit(name, module, None, act)
+            unit = nested_unit(name, module, act)
             if name == "pw_proj":
                 unit.se = gate_of(self.se)
             if name == self._strided:

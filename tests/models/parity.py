@@ -24,8 +24,6 @@ from effops.models.weights import translate
 from tests import peers, plain
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "parity.csv"
-# Too large for float64 and for gradients.
-HUGE = {f"{prefix}efficientnet{size}" for prefix in ("", "tf_") for size in ("_l2", "v2_xl")}
 # The floor of a comparison in float32: a few roundings.
 FLOOR = 1e-6
 
@@ -35,7 +33,7 @@ class Comparison:
     """Largest differences over the largest expected value. The networks have random weights and statistics.
 
     Attributes:
-        exact: logits in float64, effops' reference against the peer; None where it was not run.
+        exact: logits in float64, effops' reference against the peer.
         single: logits in float32 on the kernels against the peer in float32.
         layouts: logits of the peer in float32, channels_last against contiguous.
         single_to_exact, peer_to_exact: logits in float32, effops' and the peer's, against the peer in float64.
@@ -44,27 +42,26 @@ class Comparison:
 
     name: str
     peer: str
-    exact: float | None
+    exact: float
     single: float
     layouts: float
-    single_to_exact: float | None
-    peer_to_exact: float | None
+    single_to_exact: float
+    peer_to_exact: float
     gradients: float | None
 
     def check(self) -> None:
         """In float64 equal to rounding; in float32 1e-5, or twice what parts the peer from float64 or its layouts."""
-        if self.exact is not None:
-            assert self.exact < 1e-12
-            assert self.single_to_exact <= 2 * self.peer_to_exact + FLOOR
+        assert self.exact < 1e-12
+        assert self.single_to_exact <= 2 * self.peer_to_exact + FLOOR
         assert self.single <= max(1e-5, 2 * self.layouts)
         if self.gradients is not None:
             assert self.gradients < 1e-6
 
 
-def pair(name: str, *, num_classes: int = 1000) -> tuple[nn.Module, nn.Module]:
+def pair(name: str, *, num_classes: int | None = None) -> tuple[nn.Module, nn.Module]:
     """Our model in eval and its peer with random batch norm statistics, with the same weights."""
-    theirs = peers.randomise(peers.peer_model(name, num_classes=num_classes))
     ours = create_model(name, num_classes=num_classes).eval()
+    theirs = peers.randomise(peers.peer_model(name, num_classes=ours.num_classes))
     ours.load_state_dict(our_state(ours, theirs))
     return ours, theirs
 
@@ -80,25 +77,22 @@ def compare(name: str, *, gradients: bool = True) -> Comparison:
     ours, theirs = pair(name)
     # Odd and even, so that SAME padding is asymmetric on one axis at least.
     x = torch.randn(2, 3, 49, 64, generator=torch.Generator().manual_seed(0))
-    huge = name in HUGE
-    exact = double_peer = None
     with torch.no_grad():
         single, single_peer = ours(x), theirs(x)
         last = theirs(x.contiguous(memory_format=torch.channels_last))
         assert single_peer.std(0).min() > 0, "the images must not give the same logits"
-        if not huge:
-            with effops.backend("reference"):
-                exact = ours.double()(x.double())
-            double_peer = theirs.double()(x.double())
+        with effops.backend("reference"):
+            exact = ours.double()(x.double())
+        double_peer = theirs.double()(x.double())
     return Comparison(
         name,
         peers.peer_of(name),
-        None if huge else peers.relative_error(exact, double_peer),
+        peers.relative_error(exact, double_peer),
         peers.relative_error(single, single_peer),
         peers.relative_error(last, single_peer),
-        None if huge else peers.relative_error(single.double(), double_peer),
-        None if huge else peers.relative_error(single_peer.double(), double_peer),
-        gradient_error(ours, theirs) if gradients and not huge else None,
+        peers.relative_error(single.double(), double_peer),
+        peers.relative_error(single_peer.double(), double_peer),
+        gradient_error(ours, theirs) if gradients else None,
     )
 
 

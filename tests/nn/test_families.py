@@ -34,6 +34,7 @@ _BLOCKS = {
     "convnext": lambda: UniversalInvertedResidual(8, 24, 8, start_kernel_size=5, mid_kernel_size=0),
     "convnext, stride": lambda: UniversalInvertedResidual(8, 24, 12, start_kernel_size=5, mid_kernel_size=0, stride=2),
     "ffn": lambda: UniversalInvertedResidual(8, 24, 8, mid_kernel_size=0, act="gelu", layer_scale_init=0.7),
+    "ffn, no op has the act": lambda: UniversalInvertedResidual(8, 24, 8, mid_kernel_size=0, act="gelu_tanh"),
     "end": lambda: UniversalInvertedResidual(8, 24, 12, mid_kernel_size=0, end_kernel_size=3, stride=2, se_channels=3),
     "attention": lambda: MobileAttention(8, 8, heads=2, key_channels=4, layer_scale_init=0.7),
     "attention, small keys": lambda: MobileAttention(8, 8, heads=2, key_channels=4, key_stride=2, padding="same"),

@@ -130,6 +130,24 @@ def test_squeeze_excite_is_part_of_the_state():
     assert torch.equal(block(x), fresh(block, x))
 
 
+class _Halved(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(0.5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("act", ["hardswish", "gelu_tanh"])
+def test_a_gate_of_another_make_is_not_passed_by(act, looked_at):
+    """Not even one that gives back the tensor that it was given, changed."""
+    block, x = peers.randomise(MBConv(8, 24, 8, 5, act=act)), images()
+    block.se = _Halved()
+    expected = fresh(block, x)
+    looked_at.clear()
+    for _ in range(3):
+        assert torch.equal(block(x), expected)
+    assert len(looked_at) == 3
+
+
 @torch.no_grad()
 def test_edits_of_data_are_seen_after_a_change_of_mode():
     block, x = made("mbconv"), images()
