@@ -16,17 +16,20 @@ from torch.utils._pytree import tree_leaves
 
 from effops.errors import ArgumentError, BackendError
 from effops.fuse import fuse
+from effops.fuse.program import has_hooks
 from effops.fuse.run import setting_names
 from effops.fuse.swap import FusedModule
 from effops.nn.folding import FoldingModule
 from effops.nn.prepared import PreparedCalls, State, may_prepare
-from effops.ops import extension
+from effops.ops import backends, extension
 
 from .report import CompileReport, report_of
 from .tape import Tape, record
 from .trace import NotOneCall
 
 _Model = TypeVar("_Model", bound=nn.Module)
+# The backends asked for that a tape may stand for.
+_BACKENDS = None, "cpu"
 # Of a tape's outputs beside the modules' own: the kernels are the same, the classifier's product is not torch's.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
@@ -149,7 +152,15 @@ def _layout(x: Tensor) -> tuple:
     return x.stride(), x.dtype
 
 
+def _hooked(model: nn.Module) -> str | None:
+    """The name of a module inside that has hooks: a record would pass them by."""
+    return next((name for name, module in model.named_modules() if module is not model and has_hooks(module)), None)
+
+
 def _state(model: nn.Module) -> State:
+    hooked = _hooked(model)
+    if hooked is not None:
+        raise NotOneCall(f"{hooked} has hooks; remove them first, or leave the model as it is")
     tensors = [*model.parameters(), *model.buffers()]
     try:
         return State(model, list(model.modules())[1:], tensors, setting_names)
@@ -222,10 +233,14 @@ def _run(model: CompiledModule, tapes: _Tapes, x: Any) -> tuple[bool, Any]:
     """Whether a tape ran, and its result."""
     if type(x) is not Tensor or x.device.type != "cpu" or not may_prepare(x) or _has_any_global_hook():
         return False, None
+    if backends.forced() not in _BACKENDS:
+        return False, None
     key = _layout(x)
     tape = tapes.calls.get(key, x)
     if tape is None:
         if tapes.refused or x.numel() == 0 or not x.is_floating_point() or not tapes.calls.wants(key, x):
+            return False, None
+        if _hooked(model) is not None:
             return False, None
         try:
             model.compile_report = tapes.add(model, x)

@@ -41,6 +41,9 @@ class Segment:
     reads: list[Tensor] = field(default_factory=list)
     makes: list[Tensor] = field(default_factory=list)
 
+    def __contains__(self, tensor: Tensor) -> bool:
+        return any(made is tensor for made in self.makes)
+
 
 @dataclass(eq=False)
 class TorchCall:
@@ -98,7 +101,10 @@ class Trace(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self._check(function, args, given)
+        self._check(function, args, kwargs, given)
+        if function is torch.ops.aten.as_strided_.default and self._open is not None and args[0] in self._open:
+            # Global pooling in channels_last. The strides of a kernel's result are read when all has run.
+            return function(*args, **kwargs)
         if not any(map(self.moves, given)):
             result = function(*args, **kwargs)
             self._kept += [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
@@ -120,8 +126,8 @@ class Trace(TorchDispatchMode):
         """Whether it depends on the input."""
         return id(tensor) in self.moving
 
-    def _check(self, function: Any, args: tuple, given: list[Tensor]) -> None:
-        if torch.Tag.nondeterministic_seeded in function.tags:
+    def _check(self, function: Any, args: tuple, kwargs: dict, given: list[Tensor]) -> None:
+        if torch.Tag.nondeterministic_seeded in function.tags and not _without_dropout(function, args, kwargs):
             raise NotOneCall(f"{function} draws random numbers")
         if any(tag in function.tags for tag in _BY_VALUES) and any(map(self.moves, given)):
             raise NotOneCall(f"{function} makes what follows depend on values")
@@ -175,6 +181,12 @@ class Trace(TorchDispatchMode):
         if self._open is not None and self._open.makes:
             self.items += [self._open, *self._views]
         self._open, self._views = None, []
+
+
+def _without_dropout(function: Any, args: tuple, kwargs: dict) -> bool:
+    """Whether all that a call could draw is dropout, at rate 0: attention."""
+    names = [argument.name for argument in function._schema.arguments]
+    return "dropout_p" in names and (dict(zip(names, args, strict=False)) | kwargs).get("dropout_p", 0.0) == 0.0
 
 
 def replaced(value: Any, function: Any) -> Any:

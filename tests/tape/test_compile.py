@@ -1,0 +1,410 @@
+"""A network as one call computes what its modules compute, and notices everything that changes."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import threading
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import effops
+from effops.ops import extension
+from tests import peers
+
+pytestmark = pytest.mark.skipif(extension.module is None, reason="needs the CPU kernels")
+
+
+def images(batch: int = 2, size: int = 64, dtype: torch.dtype = torch.float32, channels: int = 3) -> Tensor:
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(size)).to(dtype)
+
+
+def made(name: str = "mobilenetv3_small_050", **arguments) -> nn.Module:
+    return peers.randomise(effops.create_model(name, **arguments))
+
+
+def close(got, want, tolerance: float = 1e-5) -> None:
+    got, want = ([x] if isinstance(x, Tensor) else list(x) for x in (got, want))
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert (a - b).abs().max() <= tolerance * b.abs().max()
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[nn.Module, nn.Module]:
+    """A model and its compiled twin; tests that change it take a copy."""
+    model = made()
+    return model, effops.compile_cpu(copy.deepcopy(model), images())
+
+
+NAMES = [
+    "mobilenetv1_025",
+    "mobilenetv2_035",
+    "mobilenetv3_small_050",
+    "tf_mobilenetv3_small_minimal_100",
+    "tf_efficientnet_lite0",
+    "efficientnet_b0",
+    "tf_efficientnetv2_b0",
+    "mobilenetv4_conv_small_035",
+    "mobilenetv4_conv_blur_medium",
+    "mobilenetv4_hybrid_medium",
+    "efficientnet_es",
+    "efficientnet_cc_b0_4e",
+    "efficientnet_b3_gn",
+]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if effops.list_models(name)])
+@torch.no_grad()
+def test_families(name):
+    model = made(name)
+    exact = copy.deepcopy(model).double()
+    for x in (images(), images().contiguous(memory_format=torch.channels_last), images(1, 75)):
+        want, truth = model(x), exact(x.double())
+        compiled = effops.compile_cpu(copy.deepcopy(model), x)
+        assert sum(compiled.compile_report.kernels.values()) > 0
+        got = compiled(x)
+        # In the same precision, and no farther from the truth than the modules themselves.
+        scale = truth.abs().max()
+        assert (got - truth).abs().max() <= 2 * (want - truth).abs().max() + 1e-6 * scale
+        assert torch.equal(compiled(x), got)
+
+
+@torch.no_grad()
+def test_whole_networks_need_no_call_of_torch(pair):
+    _, compiled = pair
+    report = compiled.compile_report
+    assert report.torch == {} and report.shape == (2, 3, 64, 64)
+    assert {"dense", "pointwise", "depthwise", "se_gate", "mean"} <= set(report.kernels)
+    assert "calls of torch: none" in str(report)
+    weights = sum(parameter.numel() for parameter in compiled.parameters()) * 4
+    assert 0.9 * weights < report.weight_bytes < 1.3 * weights
+    # A place is used again as soon as nothing reads it: far less than all maps together.
+    assert 0 < report.buffer_bytes < 1.5e6
+
+
+@torch.no_grad()
+def test_feature_maps_and_other_outputs():
+    model = made("mobilenetv2_035", features_only=True)
+    x = images()
+    close(effops.compile_cpu(copy.deepcopy(model), x)(x), model(x))
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = made()
+
+        def forward(self, x):
+            features = self.net.forward_features(x)
+            return {"logits": self.net.forward_head(features), "features": features, "size": x.shape[2]}
+
+    two = Two().eval()
+    want = two(x)
+    got = effops.compile_cpu(two, x)(x)
+    assert got.keys() == want.keys() and got["size"] == 64
+    close([got["logits"], got["features"]], [want["logits"], want["features"]])
+
+
+@torch.no_grad()
+def test_bfloat16():
+    model = made("efficientnet_b0").bfloat16()
+    exact = copy.deepcopy(model).double()
+    x = images(dtype=torch.bfloat16)
+    got, want, truth = effops.compile_cpu(copy.deepcopy(model), x)(x), model(x), exact(x.double())
+    assert got.dtype == torch.bfloat16
+    assert (got - truth).abs().max() <= 2 * (want - truth).abs().max() + 1e-3 * truth.abs().max()
+
+
+@torch.no_grad()
+def test_sizes_share_weights(pair):
+    model, compiled = copy.deepcopy(pair[0]), effops.compile_cpu(copy.deepcopy(pair[0]), images())
+    before = compiled.compile_report.weight_bytes
+    for x in (images(1, 32), images(3, 96), images(1, 47), images(5, 64), images(2, 64)):
+        for _ in range(2):
+            close(compiled(x), model(x))
+    assert compiled.compile_report.weight_bytes == before
+
+
+@torch.no_grad()
+def test_results_are_the_callers_own(pair):
+    _, compiled = pair
+    x, other = images(), images() + 1
+    first = compiled(x)
+    kept = first.clone()
+    assert compiled(other).data_ptr() != first.data_ptr()
+    assert torch.equal(first, kept)
+
+
+def _replaced(model):
+    model.blocks[0][0] = nn.Conv2d(16, 8, 3, stride=2, padding=1)
+
+
+def _moved(model):
+    with torch.no_grad():
+        model.blocks[1][0].conv_pw.weight.mul_(1.5)
+
+
+def _swapped(model):
+    model.classifier.weight.data = torch.randn_like(model.classifier.weight)
+
+
+def _statistics(model):
+    model.bn1.running_mean.add_(0.5)
+
+
+def _loaded(model):
+    model.load_state_dict(made(num_classes=1000).state_dict() | {"classifier.bias": torch.ones(1000)})
+
+
+def _padded(model):
+    model.conv_stem.padding = (0, 0)
+
+
+def _classes(model):
+    model.reset_classifier(7)
+
+
+@pytest.mark.parametrize("change", [_replaced, _moved, _swapped, _statistics, _loaded, _padded, _classes])
+@torch.no_grad()
+def test_changes_are_noticed(pair, change):
+    model, compiled = copy.deepcopy(pair[0]), effops.compile_cpu(copy.deepcopy(pair[0]), images())
+    x = images()
+    before = compiled(x)
+    torch.manual_seed(3)
+    change(model)
+    torch.manual_seed(3)
+    change(compiled)
+    want = model(x)
+    assert want.shape != before.shape or (want - before).abs().max() > 1e-4 * want.abs().max()
+    for _ in range(2):
+        close(compiled(x), want)
+
+
+@torch.no_grad()
+def test_hooks_inside_run(pair):
+    compiled = effops.compile_cpu(copy.deepcopy(pair[0]), images())
+    x = images()
+    seen = []
+    handle = compiled.blocks[1][0].register_forward_hook(lambda module, args, y: seen.append(y.shape))
+    close(compiled(x), pair[0](x))
+    assert len(seen) == 1
+    with pytest.raises(effops.ArgumentError, match=r"blocks\.1\.0 has hooks"):
+        effops.compile_cpu(compiled, x)
+    seen.clear()
+    handle.remove()
+    compiled.register_forward_hook(lambda module, args, y: y * 2)
+    close(compiled(x), 2 * pair[0](x))
+    close(compiled(x), 2 * pair[0](x))
+    assert seen == []
+
+
+def test_gradients_autocast_and_backends(pair):
+    model, compiled = pair
+    x = images().requires_grad_()
+    compiled(x).sum().backward()
+    grad, x.grad = x.grad, None
+    model(x).sum().backward()
+    close(grad, x.grad)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(compiled(images()), model(images()))
+    with torch.no_grad(), effops.backend("reference"):
+        assert torch.equal(compiled(images()), model(images()))
+
+
+def test_training_goes_on(pair):
+    model, compiled = copy.deepcopy(pair[0]), effops.compile_cpu(copy.deepcopy(pair[0]), images())
+    for one in (model, compiled):
+        torch.manual_seed(0)
+        one.train()
+        optimizer = torch.optim.SGD(one.parameters(), lr=0.01)
+        F.cross_entropy(one(images()), torch.tensor([1, 2])).backward()
+        optimizer.step()
+        one.eval()
+    with torch.no_grad():
+        for _ in range(2):
+            close(compiled(images()), model(images()))
+
+
+def test_copies_pickles_and_keys(pair):
+    model, compiled = pair
+    x = images()
+    assert list(compiled.state_dict()) == list(model.state_dict())
+    assert isinstance(compiled, type(model)) and type(compiled).__name__ == type(model).__name__
+    file = io.BytesIO()
+    torch.save(compiled, file)
+    file.seek(0)
+    twins = [copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled)), torch.load(file, weights_only=False)]
+    with torch.no_grad():
+        want = compiled(x)
+        for twin in twins:
+            assert len(twin._tapes.calls) == 0
+            assert torch.equal(twin(x), want)
+            assert len(twin._tapes.calls) == 1
+    back = effops.uncompile(copy.deepcopy(compiled))
+    assert type(back) is type(model) and "_tapes" not in back.__dict__
+    with torch.no_grad():
+        assert torch.equal(back(x), model(x))
+
+
+@torch.no_grad()
+def test_models_of_other_libraries_are_fused_first():
+    model = peers.randomise(peers.timm().create_model("mobilenetv3_small_050"))
+    x = images()
+    want = model(x)
+    compiled = effops.compile_cpu(model, x)
+    assert compiled.compile_report.torch == {}
+    close(compiled(x), want)
+    twin = pickle.loads(pickle.dumps(compiled))
+    close(twin(x), want)
+    effops.uncompile(compiled)
+    assert "effops" in repr(compiled.blocks[0])
+    effops.unfuse(compiled)
+    assert "effops" not in repr(compiled)
+
+
+@torch.no_grad()
+def test_threads_do_not_share_buffers(pair):
+    _, compiled = pair
+    inputs = [images() + i for i in range(4)]
+    want = [compiled(x) for x in inputs]
+    wrong = []
+
+    def serve(i):
+        with torch.no_grad():
+            wrong.extend(i for _ in range(30) if not torch.equal(compiled(inputs[i]), want[i]))
+
+    threads = [threading.Thread(target=serve, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@torch.no_grad()
+def test_another_instruction_set(pair):
+    model, compiled = pair[0], effops.compile_cpu(copy.deepcopy(pair[0]), images())
+    best = extension.module.isa()
+    plan = compiled._tapes.calls.get(*_key(compiled)).steps[0].plan
+    try:
+        extension.module.set_isa("scalar")
+        close(compiled(images()), model(images()))
+        if best != "scalar":
+            with pytest.raises(ValueError, match=f"the plan is for {best} kernels"):
+                plan.run([])
+    finally:
+        extension.module.set_isa(best)
+    close(compiled(images()), model(images()))
+
+
+def _key(compiled):
+    x = images()
+    return (x.stride(), x.dtype), x
+
+
+@torch.no_grad()
+def test_number_of_threads_changes_nothing(pair):
+    _, compiled = pair
+    x = images(3, 96)
+    torch.set_num_threads(2)
+    try:
+        two = compiled(x)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(compiled(x), two)
+
+
+@torch.no_grad()
+def test_empty_and_wrong_inputs(pair):
+    _, compiled = pair
+    assert compiled(images(0)).shape == (0, 1000)
+    with pytest.raises(effops.ArgumentError, match="x must be"):
+        compiled(images(channels=4))
+    close(compiled(images()), pair[0](images()))
+
+
+class ByValue(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = made()
+
+    def forward(self, x):
+        y = self.net(x)
+        return y if y[0, 0] > 0 else -y
+
+
+class Drawn(ByValue):
+    def forward(self, x):
+        return F.dropout(self.net(x), 0.5, training=True)
+
+
+class Behind(ByValue):
+    """Takes values from its input where the dispatcher does not see it."""
+
+    def forward(self, x):
+        return self.net(x) + torch.tensor(float(x.numpy()[0, 0, 0, 0]))
+
+
+class Counting(ByValue):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.net(x) * self.calls
+
+
+class Constant(ByValue):
+    def forward(self, x):
+        return self.net(x), torch.ones(3)
+
+
+REFUSED = [
+    (ByValue, "depend on values"),
+    (Drawn, "random numbers"),
+    (Behind, "on another input"),
+    (Counting, "kept from call to call"),
+    (Constant, "does not depend on the input"),
+]
+
+
+@pytest.mark.parametrize(("kind", "reason"), REFUSED)
+@torch.no_grad()
+def test_what_cannot_be_one_call_is_told(kind, reason):
+    model = kind().eval()
+    with pytest.raises(effops.ArgumentError, match=reason):
+        effops.compile_cpu(model, images())
+    assert type(model) is kind
+    effops.compile_cpu(model)
+    twin = kind().eval()
+    twin.load_state_dict(model.state_dict())
+    with pytest.warns(UserWarning, match=reason):
+        got = model(images())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(images())
+    if kind in (Constant, Behind):
+        close(got, twin(images()))
+
+
+def test_wrong_arguments():
+    with pytest.raises(effops.ArgumentError, match=r"model must be a torch.nn.Module; got int"):
+        effops.compile_cpu(3)
+    with pytest.raises(effops.ArgumentError, match=r"model must be a torch.nn.Module; got int"):
+        effops.uncompile(3)
+    model = made()
+    with pytest.raises(effops.ArgumentError, match=r"examples\[1\] must be a batch of images.*got str"):
+        effops.compile_cpu(model, images(), "x")
+    with pytest.raises(effops.ArgumentError, match=r"examples\[0\].*got shape \(0, 3, 64, 64\)"):
+        effops.compile_cpu(model, images(0))
+    with pytest.raises(effops.ArgumentError, match=r"call model.eval\(\) first"):
+        effops.compile_cpu(model.train(), images())
+    with pytest.raises(effops.ArgumentError, match="no part of it runs on effops' CPU kernels"):
+        effops.compile_cpu(nn.LayerNorm(3).eval(), torch.randn(2, 3))
