@@ -14,8 +14,9 @@ from rich.table import Table
 
 from effops.errors import EffopsError
 
-from . import allocator, environment, limits, options, plots, record, runner, tables
+from . import allocator, environment, limits, options, record, runner, tables
 from . import device as devices
+from .commands_report import SPLIT_EXAMPLES, plot, split
 from .compare import SAME, compare
 from .errors import BenchError
 from .peers import EvalPeer, Peer, TrainingPeer, registry
@@ -244,14 +245,8 @@ def train(
     _finish(tasks, selection, plan, path, tables.train_table)
 
 
-@app.command()
-def plot(
-    csv: Annotated[Path, typer.Argument(help="A CSV that ops, models or train wrote.")],
-    folder: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the CSV.")] = None,
-) -> None:
-    """Draw the figures of a CSV: models_speedup, ops_limit_OP for every op, train_step and train_memory."""
-    for path in plots.plot(record.read(csv), folder or csv.parent):
-        _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+app.command(epilog=SPLIT_EXAMPLES)(split)
+app.command()(plot)
 
 
 @app.command("compare")
