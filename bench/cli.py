@@ -16,7 +16,7 @@ from effops.errors import EffopsError
 
 from . import allocator, environment, limits, options, record, runner, tables
 from . import device as devices
-from .commands_report import SPLIT_EXAMPLES, plot, split
+from .commands_report import PLOT_EXAMPLES, REPORT_EXAMPLES, SPLIT_EXAMPLES, plot, report, split
 from .compare import SAME, compare
 from .errors import BenchError
 from .peers import EvalPeer, Peer, TrainingPeer, registry
@@ -36,7 +36,11 @@ One op against the machine's limits: [cyan]python -m bench ops --ops depthwise_c
 
 Training steps of two networks: [cyan]python -m bench train[/cyan]
 
-Figures: [cyan]python -m bench plot bench/results/FILE.csv[/cyan]
+Where the time of a network goes: [cyan]python -m bench split --models efficientnet_b0[/cyan]
+
+Figures: [cyan]python -m bench plot bench/results/*.csv[/cyan]
+
+One page to read, of all results: [cyan]python -m bench report --output report.html[/cyan]
 
 Did effops become slower? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
 
@@ -246,7 +250,8 @@ def train(
 
 
 app.command(epilog=SPLIT_EXAMPLES)(split)
-app.command()(plot)
+app.command(epilog=PLOT_EXAMPLES)(plot)
+app.command(epilog=REPORT_EXAMPLES)(report)
 
 
 @app.command("compare")

@@ -10,6 +10,7 @@ import typer
 
 from . import device as devices
 from . import environment, limits, options, plots, record, tables
+from .errors import BenchError
 from .progress import case_progress
 from .record import Row
 from .suites import models as networks
@@ -22,6 +23,18 @@ Two networks, batch 1; a minute: [cyan]python -m bench split[/cyan]
 Others: [cyan]python -m bench split --models tf_efficientnet_lite0,mobilenetv2_100 --batch 1,8[/cyan]
 
 Its figure: [cyan]python -m bench plot bench/results/split-*.csv[/cyan]"""
+
+PLOT_EXAMPLES = """[bold]Examples[/bold]
+
+All figures of the results, beside them: [cyan]python -m bench plot bench/results/*.csv[/cyan]
+
+Those of one run, elsewhere: [cyan]python -m bench plot bench/results/FILE.csv --folder /tmp/figures[/cyan]"""
+
+REPORT_EXAMPLES = """[bold]Examples[/bold]
+
+All results on one page: [cyan]python -m bench report[/cyan]
+
+Those of two runs: [cyan]python -m bench report MODELS.csv TRAIN.csv --output ours.html[/cyan]"""
 
 _console = tables.console()
 
@@ -72,3 +85,23 @@ def plot(
     for file in csv:
         for path in plots.plot(record.read(file), folder or file.parent):
             _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+
+
+def report(
+    csv: Annotated[
+        list[Path] | None, typer.Argument(help="CSV files that the suites wrote. Default: all of bench/results.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Make one HTML page of CSV files: nothing else is needed to read it, on paper, on a phone, in the dark."""
+    from .report import render
+
+    found = csv or sorted(options.RESULTS.glob("*.csv"))
+    if not found:
+        raise BenchError(f"there is no CSV in {options.RESULTS}; python -m bench models writes one")
+    if output.is_dir():
+        raise BenchError(f"--output must be an HTML file; {output} is a folder")
+    page = render([(path.stem, record.read(path)) for path in found])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+    _console.print(f"wrote {output} from {len(found)} files", soft_wrap=True, highlight=False)
