@@ -199,10 +199,11 @@ def roofline(spots: Sequence[Spot], roofs: Roofs, label: str, *, height: float =
         if low <= x1 < x2:
             svg.line(across(x1), up(roofs.at(x1)), across(x2), up(roofs.at(x2)), "roof")
     svg.line(_LEFT, height - _FLOOR, _RIGHT, height - _FLOOR, "axis")
-    svg.text(
-        _RIGHT, up(roofs.gemm_gflops) - 10, f"matrix product {roofs.gemm_gflops:.0f} GFLOP/s", "tick", anchor="end"
-    )
-    svg.text(_LEFT, up(roofs.at(low)) - 22, f"copy {roofs.copy_gbps:.0f} GB/s", "tick", dx=6)
+    product = f"matrix product {roofs.gemm_gflops:.0f} GFLOP/s"
+    svg.text(_RIGHT, up(roofs.gemm_gflops) - 12, product, "tick", anchor="end")
+    # Left of the slanted roof there is nothing, whatever was measured.
+    half = math.sqrt(low * roofs.ridge) if low < roofs.ridge else low
+    svg.text(across(half), up(roofs.at(half)) - 8, f"copy {roofs.copy_gbps:.0f} GB/s", "tick", anchor="end", dx=-6)
     svg.text((_LEFT + _RIGHT) / 2, height - 7, "multiply-accumulates a byte", "tick", anchor="middle")
     for spot in spots:
         svg.mark(across(spot.intensity), up(spot.gflops), spot.mark, spot.css, spot.title)

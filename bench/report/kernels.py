@@ -171,11 +171,11 @@ def _rate(value: float | None, of: float | None, what: str) -> Cell:
 def _split_table(found: Sequence[Split], dtype: str) -> Table:
     letters, body = _letters(found), []
     for item in found:
-        body.append([Cell(item.title), Cell("all"), milliseconds(item.whole), Cell("100 %"), Cell(), Cell()])
+        body.append([Cell(item.title)])
+        body.append([Cell("all"), milliseconds(item.whole), Cell("100%"), Cell(), Cell()])
         for kind, row in item.parts.items():
             body.append(
                 [
-                    Cell(item.title, css="again"),
                     Cell(f"{letters[kind]}  {kind_title(kind)}"),
                     milliseconds(row),
                     Cell(f"{item.share(kind):.1%}"),
@@ -183,8 +183,8 @@ def _split_table(found: Sequence[Split], dtype: str) -> Table:
                     _rate(row.gbps, row.copy_gbps, "copy"),
                 ]
             )
-    head = ["network", "kind of kernel", "ms", "share", "GFLOP/s", "GB/s"]
-    return Table(f"Time by kind of kernel, {dtype}, with the rates that each reaches", head, body, words=2)
+    head = ["kind of kernel", "ms", "share", "GFLOP/s", "GB/s"]
+    return Table(f"Time by kind of kernel, {dtype}, with the rates that each reaches", head, body)
 
 
 def split(rows: Sequence[Row]) -> Section:

@@ -161,6 +161,8 @@ def _train_table(rows: Sequence[Row], dtype: str) -> Table:
     body = []
     for found in grouped(rows).values():
         best, baseline = fastest_peer(found), found.get(TRAINING_BASELINES[0])
+        first = _first(found)
+        body.append([Cell(f"{problem_title(first)}, batch {first.batch}")])
         for name in taking_part(list(found.values())):
             row = found[name]
             held = row.held_bytes / baseline.held_bytes if baseline and baseline.held_bytes and row.held_bytes else None
@@ -168,7 +170,6 @@ def _train_table(rows: Sequence[Row], dtype: str) -> Table:
             errors = "-" if row.error is None else f"{row.error:.1e}"
             body.append(
                 [
-                    Cell(f"{problem_title(row)}, batch {row.batch}"),
                     Cell(title(name), css="own" if is_subject(name) else ""),
                     milliseconds(row),
                     ratio_cell(ratio) if is_subject(name) else Cell("-" if ratio is None else times(ratio)),
@@ -180,8 +181,8 @@ def _train_table(rows: Sequence[Row], dtype: str) -> Table:
                     Cell(errors, "" if row.allowed_error is None else f"allowed {row.allowed_error:.1e}"),
                 ]
             )
-    head = ["network", "provider", "ms a step", "speed-up", "held", "growth at the peak", "error"]
-    return Table(f"Training steps, {dtype}", head, body, words=2)
+    head = ["provider", "ms a step", "speed-up", "held", "growth at the peak", "error"]
+    return Table(f"Training steps, {dtype}: median, p20-p80", head, body)
 
 
 def _held(row: Row) -> float | None:
@@ -199,25 +200,21 @@ def train(rows: Sequence[Row]) -> Section:
         tables.append(_train_table(chosen, dtype))
     lead = [
         "Forward, cross-entropy, backward, SGD with momentum; loss, gradients and batch-norm statistics are verified.",
-        "Speed-ups are over the fastest peer; held memory is beside that of eager in channels_last. bfloat16 is autocast.",
+        "Speed-ups are over the fastest peer; held memory is beside eager's in channels_last. bfloat16 is autocast.",
     ]
     return Section("train", "Training", lead, figures, tables)
 
 
-def _worst_step(item: Curves) -> str:
+def _worst_step(item: Curves) -> list[Cell] | None:
     """How much effops' time an image, or a pixel, rises at most from one place to the next."""
     points = item.of.get(SUBJECT, [])
     cost = ms_per_image if item.axis == "batch" else lambda row: ms_per_image(row) / row.resolution**2
     steps = [(cost(after) / cost(row) - 1, place, then) for (place, row), (then, after) in pairwise(points)]
     if not steps:
-        return ""
+        return None
     rise, place, then = max(steps)
-    of = "an image" if item.axis == "batch" else "a pixel"
-    if rise <= 0:
-        return f"{item.title}, {item.dtype}: effops' time {of} falls at every step of the {item.axis}."
-    return (
-        f"{item.title}, {item.dtype}: effops' time {of} rises most from {item.axis} {place} to {then}: by {rise:.0%}."
-    )
+    measure = "an image, against batch" if item.axis == "batch" else "a pixel, against resolution"
+    return [Cell(item.title), Cell(item.dtype), Cell(measure), Cell(f"{place} to {then}"), Cell(f"{rise:+.0%}")]
 
 
 def _curve_panel(item: Curves, names: Sequence[str]) -> Panel:
@@ -250,9 +247,13 @@ def scaling(rows: Sequence[Row]) -> Section:
             figures.append(Figure(f"Latency against {what}", caption, panels, legend(names)))
     tables = [_models_table(chosen, dtype) for dtype, chosen in by_dtype(rows)]
     folded = [Table(table.title, table.head, table.rows, folded=True) for table in tables]
-    return Section(
-        "scaling", "Latency at many sizes", [text for text in map(_worst_step, found) if text], figures, folded
-    )
+    steps = [cells for cells in map(_worst_step, found) if cells]
+    head = ["network", "dtype", "time", "step", "change"]
+    steepest = [Table("effops' steepest step from one size to the next", head, steps, words=3)] if steps else []
+    lead = [
+        "One network at many batch sizes and resolutions. A cliff would be a step that costs more an image or pixel."
+    ]
+    return Section("scaling", "Latency at many sizes", lead, figures, [*steepest, *folded])
 
 
 def _start_table(rows: Sequence[Row], dtype: str) -> Table:

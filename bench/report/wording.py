@@ -24,7 +24,7 @@ def number(value: float) -> str:
 
 def breakable(text: str) -> Markup:
     """A name that may break into lines at its joints, not inside of its words."""
-    return Markup(re.sub("(_|(?=@))", r"\\1<wbr>", str(escape(text))))
+    return Markup(re.sub("(_|(?=@))", r"\1<wbr>", str(escape(text))))
 
 
 def times(ratio: float) -> str:
