@@ -75,7 +75,7 @@ def strips(rows: Sequence[Dots], label: str, *, most: float, ticks: Sequence[tup
     line = 34
     height = line * len(rows) + 24
     svg = Svg(height, label)
-    names, end = 32.0, 88.0
+    names, end = 40.0, 88.0
 
     def across(value: float) -> float:
         return names + (end - names) * min(value, most) / most

@@ -20,7 +20,7 @@ from .wording import css_of, milliseconds, number, times
 
 # A disturbed sample of the copy can put a share anywhere; what lies above this is drawn at the edge.
 _WIDEST_SHARE = 1.25
-_TICKS = ((0, "0"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1, "limit"))
+_TICKS = ((0, "0"), (0.25, ""), (0.5, "50%"), (0.75, ""), (1, "limit"))
 
 
 def _strip_figure(rows: Sequence[Row], op: str, dtype: str) -> Figure | None:

@@ -266,10 +266,14 @@ def _start_table(rows: Sequence[Row], dtype: str) -> Table:
             if row is None or row.prepare_s is None:
                 cells.append(milliseconds(row))
                 continue
-            small = "" if row.p50_ms is None else f"then {number(row.p50_ms)} ms a call"
+            small = "" if row.p50_ms is None else f"then {number(row.p50_ms)} ms"
             cells.append(Cell(f"{number(row.prepare_s)} s", small, "own" if is_subject(name) else ""))
         body.append(cells)
-    return Table(f"Seconds until the first result, {dtype}", ["network", "batch", *map(title, names)], body)
+    return Table(
+        f"Seconds until the first result, {dtype}, and milliseconds of a call thereafter",
+        ["network", "batch", *map(title, names)],
+        body,
+    )
 
 
 def coldstart(rows: Sequence[Row]) -> Section:

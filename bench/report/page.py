@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that scrolls inside its box; a long one is folded away. A row of one cell is the heading of those after it.
+    """A table that scrolls inside its box; a long one is folded away. A row of one cell heads those after it.
 
     Attributes:
         words: how many columns from the left hold words, not numbers.
