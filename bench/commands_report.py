@@ -13,8 +13,6 @@ from . import environment, limits, options, plots, record, tables
 from .errors import BenchError
 from .progress import case_progress
 from .record import Row
-from .suites import models as networks
-from .suites import split as suite
 
 SPLIT_EXAMPLES = """[bold]Examples[/bold]
 
@@ -50,6 +48,9 @@ def split(
     output: Annotated[Path | None, typer.Option(help="CSV to write. Default: a file in bench/results.")] = None,
 ) -> None:
     """Show where the time of effops' networks goes in eval on a CPU: a kind of kernel a line, with its rates."""
+    from .suites import models as networks
+    from .suites import split as suite
+
     devices.use("cpu")
     options.positive("--resolution", resolution)
     options.positive("--threads", threads)

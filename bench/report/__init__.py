@@ -152,7 +152,7 @@ def report(runs: Sequence[Run]) -> Report:
         ],
         left_out=evidence.left_out(rows),
         noise=evidence.noise(current),
-        noise_notes=evidence.outliers(rows),
+        outliers=evidence.outliers(rows),
         commands=evidence.commands(current),
     )
 

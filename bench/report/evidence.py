@@ -55,19 +55,27 @@ def facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def left_out(rows: Sequence[Row]) -> Table | None:
     """Who was not timed, and why; a reason that many cases share stands once. None when everybody was."""
-    reasons: dict[tuple[str, str, str, str], list[str]] = {}
+    reasons: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in rows:
         if row.status != "ok":
-            case = f"{row.case}, batch {row.batch}, {row.dtype}"
-            reasons.setdefault((row.provider, row.status, row.suite, row.reason), []).append(case)
+            key = row.provider, row.status, row.suite, row.dtype, row.reason
+            reasons.setdefault(key, []).append(f"{row.case}, batch {row.batch}")
     body = []
-    for (provider, status, suite, reason), cases in reasons.items():
-        everywhere = len(cases) == len(grouped([row for row in rows if row.suite == suite]))
+    for (provider, status, suite, dtype, reason), cases in reasons.items():
+        everywhere = len(cases) == len(grouped([row for row in rows if (row.suite, row.dtype) == (suite, dtype)]))
         where = "all cases" if everywhere else "; ".join(cases[:_MOST_CASES])
         where += f"; and {len(cases) - _MOST_CASES} more" if not everywhere and len(cases) > _MOST_CASES else ""
         verdict = "disqualified: its result is wrong" if status == "wrong" else status
         css = "bad" if status in ("wrong", "failed") else ""
-        body.append([Cell(title(provider)), Cell(suite), Cell(verdict, css=css), Cell(reason), Cell(where)])
+        body.append(
+            [
+                Cell(title(provider)),
+                Cell(f"{suite} {dtype}", css="short"),
+                Cell(verdict, css=f"short {css}".strip()),
+                Cell(reason),
+                Cell(where),
+            ]
+        )
     head = ["provider", "suite", "what happened", "why", "where"]
     return Table("Providers without a time", head, body, words=5) if body else None
 
@@ -92,19 +100,20 @@ def noise(runs: Sequence[Run]) -> Table:
     return Table("Noise of every run", head, body, words=3)
 
 
-def outliers(rows: Sequence[Row]) -> list[str]:
-    """The widest spreads, in words."""
+def outliers(rows: Sequence[Row]) -> tuple[str, list[str]]:
+    """How many medians have a wide spread, and the widest."""
     spread = lambda row: (row.p80_ms - row.p20_ms) / row.p50_ms  # noqa: E731
     wide = [row for row in rows if row.p50_ms and spread(row) > NOISY_SPREAD]
     if not wide:
-        return [f"No median has p20-p80 wider than {NOISY_SPREAD:.0%} of itself."]
+        return f"No median has p20-p80 wider than {NOISY_SPREAD:.0%} of itself.", []
     timed = sum(row.p50_ms is not None for row in rows)
-    notes = [f"{len(wide)} of {timed} medians have p20-p80 wider than {NOISY_SPREAD:.0%} of themselves; the widest:"]
+    intro = f"{len(wide)} of {timed} medians have p20-p80 wider than {NOISY_SPREAD:.0%} of themselves; the widest:"
+    notes = []
     for row in sorted(wide, key=spread, reverse=True)[:_MOST_OUTLIERS]:
         notes.append(
             f"{row.suite}, {row.case}, batch {row.batch}, {row.dtype}, {title(row.provider)}: {spread(row):.0%}"
         )
-    return notes
+    return intro, notes
 
 
 def _values(option: str, values: Sequence[object]) -> str:
@@ -126,6 +135,8 @@ def command(rows: Sequence[Row]) -> str:
         line += _values("--models", networks)
     batches = sorted({row.batch for row in rows})
     line += _values("--batch", batches) + _values("--dtypes" if first.suite == "train" else "--dtype", dtypes)
+    if any(row.reason.startswith("--no-compile") for row in rows):
+        line += " --no-compile"
     on_cpu = first.environment.device == "cpu"
     return line + (f" --threads {first.environment.threads}" if on_cpu else " --device cuda")
 

@@ -16,7 +16,7 @@ from . import charts
 from .networks import by_dtype
 from .page import Cell, Figure, Key, Panel, Section, Table
 from .svg import shape
-from .wording import css_of, milliseconds, number, times
+from .wording import css_of, milliseconds, number, several, times
 
 # A disturbed sample of the copy can put a share anywhere; what lies above this is drawn at the edge.
 _WIDEST_SHARE = 1.25
@@ -63,8 +63,9 @@ def roofline_figure(rows: Sequence[Row], dtype: str) -> Figure | None:
         own = [_spot(row, ops, f"mark p{ops.index(row.op) % 8}") for row, _ in here]
         best, worst = max(row.gflops for row, _ in here), min(row.gflops for row, _ in here)
         label = (
-            f"Roofline, {dtype}, batch {batch}: {len(own)} shapes of effops between {number(worst)} and {number(best)} "
-            f"GFLOP/s; the copy runs at {roofs.copy_gbps:.0f} GB/s, a matrix product at {roofs.gemm_gflops:.0f} GFLOP/s"
+            f"Roofline of {several(ops)}, {dtype}, batch {batch}: {len(own)} shapes of effops, from {number(worst)} to "
+            f"{number(best)} GFLOP/s; the copy runs at {roofs.copy_gbps:.0f} GB/s, a matrix product at "
+            f"{roofs.gemm_gflops:.0f} GFLOP/s"
         )
         panels.append(Panel(f"batch {batch}", charts.roofline([*peers, *own], roofs, label)))
     legend = [Key(op, f"mark p{place % 8}", shape(place)) for place, op in enumerate(ops)]

@@ -152,7 +152,7 @@ def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, unit: st
             for found in _of_batch(problems, batch)
         ]
         spoken = "; ".join(f"{name}: {', '.join(f'{bar.name} {bar.number}' for bar in bars)}" for name, bars in groups)
-        svg = charts.bars(groups, f"Bars: {what}, batch {batch}; {spoken}", most=most)
+        svg = charts.bars(groups, f"Bars: {what}, {known[0].dtype}, batch {batch}; {spoken}", most=most)
         panels.append(Panel(f"{what}, batch {batch}", svg))
     return panels
 

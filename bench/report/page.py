@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -102,13 +102,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole page."""
+    """The whole page.
+
+    Attributes:
+        outliers: a sentence, and a list after it.
+    """
 
     title: str
     lead: Sequence[str]
     machines: Sequence[Machine]
     left_out: Table | None
     noise: Table
-    noise_notes: Sequence[str]
+    outliers: tuple[str, Sequence[str]]
     commands: Sequence[Command]
-    notes: Sequence[str] = field(default_factory=tuple)
