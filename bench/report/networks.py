@@ -266,11 +266,11 @@ def _start_table(rows: Sequence[Row], dtype: str) -> Table:
             if row is None or row.prepare_s is None:
                 cells.append(milliseconds(row))
                 continue
-            small = "" if row.p50_ms is None else f"then {number(row.p50_ms)} ms"
+            small = "" if row.p50_ms is None else f"{number(row.p20_ms / 1e3)}-{number(row.p80_ms / 1e3)}"
             cells.append(Cell(f"{number(row.prepare_s)} s", small, "own" if is_subject(name) else ""))
         body.append(cells)
     return Table(
-        f"Seconds until the first result, {dtype}, and milliseconds of a call thereafter",
+        f"Seconds until the first result, {dtype}: median, p20-p80",
         ["network", "batch", *map(title, names)],
         body,
     )
@@ -282,7 +282,10 @@ def coldstart(rows: Sequence[Row]) -> Section:
         panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", "s")
         figures += [Figure(f"Cold start, {dtype}", "Less is better.", panels)] if panels else []
         tables.append(_start_table(chosen, dtype))
-    lead = ["Building, converting or compiling, packing of weights, and the first call."]
+    lead = [
+        "From a model with its weights, for engines from its ONNX file, to the first result: building, compiling, "
+        "packing of weights, and the first call."
+    ]
     return Section("coldstart", "Cold start", lead, figures, tables)
 
 
@@ -314,4 +317,10 @@ def memory(rows: Sequence[Row]) -> Section:
         panels = quantity_panels(chosen, _peak, "growth at the peak", "MiB")
         figures += [Figure(f"Peak memory of an inference, {dtype}", "Less is better.", panels)] if panels else []
         tables.append(_memory_table(chosen, dtype))
-    return Section("memory", "Memory of an inference", ["Growth of the process at its highest point."], figures, tables)
+    return Section(
+        "memory",
+        "Memory of an inference",
+        ["Growth of the resident memory of the process at its highest point, over the plain network."],
+        figures,
+        tables,
+    )
