@@ -146,6 +146,7 @@ def report(runs: Sequence[Run]) -> Report:
     return Report(
         title="effops beside its peers",
         lead=_lead(rows, dropped),
+        warning=evidence.warning(current),
         machines=[
             _machine_part([row for row in rows if _machine(row) == machine], number)
             for number, machine in enumerate(machines)

@@ -100,6 +100,14 @@ def noise(runs: Sequence[Run]) -> Table:
     return Table("Noise of every run", head, body, words=3)
 
 
+def warning(runs: Sequence[Run]) -> str:
+    """What a reader must know before the first number; empty when every run was quiet."""
+    noisy = [name for name, rows in runs if NoiseReport.of(rows).noisy]
+    if not noisy:
+        return ""
+    return f"The machine was noisy in {several(noisy)}: take no ratios from what these runs measured."
+
+
 def outliers(rows: Sequence[Row]) -> tuple[str, list[str]]:
     """How many medians have a wide spread, and the widest."""
     spread = lambda row: (row.p80_ms - row.p20_ms) / row.p50_ms  # noqa: E731

@@ -214,7 +214,13 @@ def _worst_step(item: Curves) -> list[Cell] | None:
         return None
     rise, place, then = max(steps)
     measure = "an image, against batch" if item.axis == "batch" else "a pixel, against resolution"
-    return [Cell(item.title), Cell(item.dtype), Cell(measure), Cell(f"{place} to {then}"), Cell(f"{rise:+.0%}")]
+    return [
+        Cell(item.title),
+        Cell(item.dtype, css="short"),
+        Cell(measure),
+        Cell(f"{place} to {then}"),
+        Cell(f"{rise:+.0%}"),
+    ]
 
 
 def _curve_panel(item: Curves, names: Sequence[str]) -> Panel:
@@ -238,7 +244,7 @@ def _curve_panel(item: Curves, names: Sequence[str]) -> Panel:
 
 
 def scaling(rows: Sequence[Row]) -> Section:
-    found, names = curves_of(rows), providers(rows)
+    found, names = curves_of(rows), taking_part(rows)
     figures = []
     for axis, what in (("batch", "batch size"), ("resolution", "resolution")):
         panels = [_curve_panel(item, names) for item in found if item.axis == axis]
@@ -249,7 +255,7 @@ def scaling(rows: Sequence[Row]) -> Section:
     folded = [Table(table.title, table.head, table.rows, folded=True) for table in tables]
     steps = [cells for cells in map(_worst_step, found) if cells]
     head = ["network", "dtype", "time", "step", "change"]
-    steepest = [Table("effops' steepest step from one size to the next", head, steps, words=3)] if steps else []
+    steepest = [Table("Largest rise of effops' time from one size to the next", head, steps, words=3)] if steps else []
     lead = [
         "One network at many batch sizes and resolutions. A cliff would be a step that costs more an image or pixel."
     ]

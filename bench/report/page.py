@@ -110,6 +110,7 @@ class Report:
 
     title: str
     lead: Sequence[str]
+    warning: str
     machines: Sequence[Machine]
     left_out: Table | None
     noise: Table

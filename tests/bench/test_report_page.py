@@ -214,6 +214,14 @@ def test_machines_are_kept_apart():
     assert "Another processor, 8 threads" in page.text
 
 
+def test_a_noisy_run_is_told_before_the_first_number():
+    noisy = [replace(found, others=0.5) for found in model_rows()]
+    text = Page(render([("quiet one", suite_rows()["train"]), ("loud one", noisy)])).text
+    assert "noisy in loud one: take no ratios" in text
+    assert text.index("noisy in loud one") < text.index("2.00x")
+    assert "take no ratios" not in Page(render([("quiet one", model_rows())])).text
+
+
 def test_headlines_compare_with_the_fastest_of_a_family():
     text = Page(render([("models", model_rows())])).text
     assert "over eager PyTorch, eval float32 2.00x batch 1 2.00x batch 8" in text
