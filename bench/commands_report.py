@@ -73,6 +73,7 @@ def split(
     _console.print(tables.split_table(rows))
     tables.print_environment(_console, rows)
     tables.print_exclusions(_console, rows)
+    tables.print_noise(_console, rows)
     _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
     if any(row.status != "ok" for row in rows):
         raise typer.Exit(1)
