@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-cpp test-cuda test-triton test-py test-slow cuda-report gpu-check model-table bench \
-	lint format clean distclean
+	figures report lint format clean distclean
 
 help: ## list the targets
 	@printf 'effops: MobileNets and EfficientNets, fast in PyTorch\n\n'
@@ -67,10 +67,17 @@ model-table: $(STAMPS)/build ## write docs/models.md: every model, its counts an
 gpu-check: ## on a GPU: build, tests, compute-sanitizer, benches; logs in build/gpu-check, CSV in bench/results
 	$(PYTHON) scripts/gpu_check.py
 
-BENCH ?= ops models train
+BENCH ?= ops models train split
 bench: $(STAMPS)/build $(STAMPS)/bench $(STAMPS)/engines ## time ops, models and training steps against their peers
 	@for suite in $(BENCH); do $(BIN)/python -m bench $$suite || exit 1; done
-	@for file in bench/results/*.csv; do $(BIN)/python -m bench plot $$file || exit 1; done
+	@$(MAKE) --no-print-directory figures report
+
+# Both are made from the committed CSV files alone: nothing is measured.
+figures: $(STAMPS)/build $(STAMPS)/bench ## draw the README's figures again from bench/results/*.csv
+	@$(BIN)/python -m bench plot bench/results/*.csv
+
+report: $(STAMPS)/build $(STAMPS)/bench ## write build/report.html, one page on all of bench/results/*.csv
+	@$(BIN)/python -m bench report --output build/report.html
 
 lint: $(STAMPS)/lint ## check style, formatting and file sizes
 	$(BIN)/ruff check .

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from effops.errors import EffopsError
 
-from . import allocator, environment, limits, options, plots, record, runner, tables
+from . import allocator, environment, limits, options, record, runner, tables
 from . import device as devices
+from .commands_report import PLOT_EXAMPLES, REPORT_EXAMPLES, SPLIT_EXAMPLES, plot, report, split
 from .compare import SAME, compare
 from .errors import BenchError
 from .peers import EvalPeer, Peer, TrainingPeer, registry
@@ -35,7 +36,11 @@ One op against the machine's limits: [cyan]python -m bench ops --ops depthwise_c
 
 Training steps of two networks: [cyan]python -m bench train[/cyan]
 
-Figures: [cyan]python -m bench plot bench/results/FILE.csv[/cyan]
+Where the time of a network goes: [cyan]python -m bench split --models efficientnet_b0[/cyan]
+
+Figures: [cyan]python -m bench plot bench/results/*.csv[/cyan]
+
+One page to read, of all results: [cyan]python -m bench report --output report.html[/cyan]
 
 Did effops become slower? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
 
@@ -244,14 +249,9 @@ def train(
     _finish(tasks, selection, plan, path, tables.train_table)
 
 
-@app.command()
-def plot(
-    csv: Annotated[Path, typer.Argument(help="A CSV that ops, models or train wrote.")],
-    folder: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the CSV.")] = None,
-) -> None:
-    """Draw the figures of a CSV: models_speedup, ops_limit_OP for every op, train_step and train_memory."""
-    for path in plots.plot(record.read(csv), folder or csv.parent):
-        _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+app.command(epilog=SPLIT_EXAMPLES)(split)
+app.command(epilog=PLOT_EXAMPLES)(plot)
+app.command(epilog=REPORT_EXAMPLES)(report)
 
 
 @app.command("compare")

@@ -18,9 +18,10 @@ class Row:
     """What one provider did in one case.
 
     Attributes:
-        suite: "ops", "models" or "train".
+        suite: what was measured, such as "ops", "models", "train" or "split".
         case: readable name of the problem, unique in a suite together with batch and dtype.
-        op: function of ``effops.ops`` in the ops suite, else empty.
+        op: function of ``effops.ops`` in the ops suite, row of the op table in kernels, kind of kernel in split; else
+            empty.
         models: the networks that the case belongs to, separated by spaces.
         network: where the plain network of the peers comes from, or what stands for it.
         cache: "cold" when buffers rotate past the last-level cache, "warm" when every call reads the same

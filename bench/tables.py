@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .appearance import kind_title
 from .noise import NoiseReport
 from .record import Row
 from .selection import SUBJECT, is_subject
+from .splits import splits
 
 _WIDTH_OF_FILES = 160
 
@@ -171,6 +173,29 @@ def train_table(rows: Sequence[Row]) -> Table:
             )
         table.add_section()
     return table
+
+
+def split_table(rows: Sequence[Row]) -> Table:
+    """The time of every network by kind of kernel, with the rates that each kind reaches."""
+    table = Table(title="Where the time of a network goes: ms p50 p20-p80, rates over the least bytes and work")
+    table.add_column("network", no_wrap=True)
+    table.add_column("kind")
+    for column in ("ms", "share", "GFLOP/s", "of matrix product", "GB/s", "of copy"):
+        table.add_column(column, justify="right")
+    for found in splits(rows):
+        table.add_row(f"[bold]{found.title}", found.whole.dtype, _times(found.whole), "100%")
+        for kind, row in found.parts.items():
+            table.add_row("", kind_title(kind), _times(row), f"{found.share(kind):.1%}", *_rates(row))
+        table.add_section()
+    return table
+
+
+def _rates(row: Row) -> tuple[str, ...]:
+    """GFLOP/s and GB/s, each with its part of what the machine can do; nothing where no work is known."""
+    if not row.bytes:
+        return ()
+    arithmetic = (f"{row.gflops:.0f}", f"{row.gflops / row.gemm_gflops:.0%}") if row.macs else ("", "")
+    return *arithmetic, f"{row.gbps:.1f}", f"{row.gbps / row.copy_gbps:.0%}"
 
 
 def print_environment(console: Console, rows: Sequence[Row]) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
-from torch.autograd.profiler_util import FunctionEvent
-from torch.profiler import ProfilerActivity, profile, record_function
+
+from bench.profiler import OURS, SelfTime, profiled, region
 
 from .step import TrainingStep
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
 PHASES = (FORWARD, BACKWARD, UPDATE)
-OUTSIDE = "outside of ops"
 
-_PREFIX = "bench::"
-_OURS = "effops::"
 _STEPS = 3
 _MOST_OF_REST = 12
 _MOST_CALLS = 15
@@ -41,54 +37,32 @@ class Spent:
 
     @property
     def ours(self) -> bool:
-        return self.op.startswith(_OURS)
-
-
-def _root(event: FunctionEvent) -> tuple[str, FunctionEvent]:
-    """The phase of an event, and the event that its time counts for: the effops op around it, or itself."""
-    counted = event
-    while event is not None:
-        if event.name.startswith(_OURS):
-            counted = event
-        if event.name.startswith(_PREFIX):
-            return event.name.removeprefix(_PREFIX), counted
-        event = event.cpu_parent
-    return "", counted
-
-
-def _shapes(event: FunctionEvent) -> str:
-    if not event.name.startswith(_OURS):
-        return ""
-    return " ".join("x".join(map(str, shape)) for shape in event.input_shapes if shape)
+        return self.op.startswith(OURS)
 
 
 def collect(step: TrainingStep, steps: int = _STEPS) -> list[Spent]:
     """Profile some steps after an untimed one; what ops call inside an effops op counts for that op."""
-    step()
-    # Kineto tells on stderr that it starts and stops.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+
+    def work() -> None:
         for _ in range(steps):
-            with record_function(_PREFIX + FORWARD):
+            with region(FORWARD):
                 loss = step.forward()
-            with record_function(_PREFIX + BACKWARD):
+            with region(BACKWARD):
                 step.backward(loss)
-            with record_function(_PREFIX + UPDATE):
+            with region(UPDATE):
                 step.update()
-    return list(_sum(profiler.events(), steps))
+
+    step()
+    return list(_sum(profiled(work, PHASES), steps))
 
 
-def _sum(events: Iterable[FunctionEvent], steps: int) -> Iterator[Spent]:
+def _sum(times: Iterable[SelfTime], steps: int) -> Iterator[Spent]:
     milliseconds: dict[tuple[str, str, str], float] = {}
     calls: dict[tuple[str, str, str], int] = {}
-    for event in events:
-        phase, counted = _root(event)
-        if phase not in PHASES:
-            continue
-        name = OUTSIDE if counted.name.startswith(_PREFIX) else counted.name
-        key = name, phase, _shapes(counted)
-        milliseconds[key] = milliseconds.get(key, 0.0) + event.self_cpu_time_total / 1e3
-        calls[key] = calls.get(key, 0) + (event is counted)
+    for item in times:
+        key = item.op, item.region, item.shapes
+        milliseconds[key] = milliseconds.get(key, 0.0) + item.ms
+        calls[key] = calls.get(key, 0) + item.begins
     for key, total in milliseconds.items():
         yield Spent(*key, total / steps, calls[key] / steps)
 
@@ -120,7 +94,7 @@ def ops_table(label: str, spent: list[Spent]) -> Table:
     """Every effops op, and the longest of the others."""
     ops = by_op(spent)
     total = sum(item.ms for item in spent)
-    ours = {op: phases for op, phases in ops.items() if op.startswith(_OURS)}
+    ours = {op: phases for op, phases in ops.items() if op.startswith(OURS)}
     rest = {op: phases for op, phases in ops.items() if op not in ours}
     table = Table(title=f"{label}: ms a step by op, under the profiler")
     table.add_column("op", no_wrap=True)

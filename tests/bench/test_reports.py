@@ -51,7 +51,12 @@ def test_every_suite_and_dtype_has_its_figure(tmp_path):
     rows = [row("effops", 1.0), row("eager", 2.0), op_row("effops", 0.5), op_row("eager", 0.2)]
     rows += [replace(r, dtype="bfloat16") for r in rows[:2]]
     names = {path.name for path in plot(rows, tmp_path)}
-    assert names == {"models_speedup.png", "ops_limit_depthwise_conv_act.png", "models_speedup_bfloat16.png"}
+    assert names == {
+        "models_speedup.png",
+        "models_speedup_bfloat16.png",
+        "ops_limit_depthwise_conv_act.png",
+        "ops_roofline.png",
+    }
 
 
 def training_rows() -> list:

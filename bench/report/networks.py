@@ -1,0 +1,332 @@
+"""The chapters on networks: in eval, in training, at many sizes, from a cold start, and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+from bench.appearance import problem_title, title
+from bench.record import Row
+from bench.scaling import Curves, ms_per_image
+from bench.scaling import curves as curves_of
+from bench.selection import SUBJECT, is_subject
+from bench.tables import TRAINING_BASELINES, grouped, providers, speedup
+
+from . import charts, wording
+from .page import Cell, Figure, Panel, Section, Table
+from .wording import css_of, fastest_peer, legend, milliseconds, number, ratio_cell, times
+
+Problems = dict[tuple, dict[str, Row]]
+# A ratio axis that ends before this would make 1.1 look like much.
+_LEAST_RATIO = 1.6
+
+
+def by_dtype(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Rows by dtype, the widest first."""
+    for dtype in sorted({row.dtype for row in rows}, key=lambda name: (name != "float32", name)):
+        yield dtype, [row for row in rows if row.dtype == dtype]
+
+
+def taking_part(rows: Sequence[Row]) -> list[str]:
+    """Providers that have more than reasons to be skipped."""
+    return providers([row for row in rows if row.status != "skipped"])
+
+
+def _batches(problems: Problems) -> list[int]:
+    return sorted({row.batch for found in problems.values() for row in found.values()})
+
+
+def _first(found: dict[str, Row]) -> Row:
+    return next(iter(found.values()))
+
+
+def _of_batch(problems: Problems, batch: int) -> list[dict[str, Row]]:
+    return [found for found in problems.values() if _first(found).batch == batch]
+
+
+def _speedup_groups(problems: Sequence[dict[str, Row]], peers: Sequence[str]) -> list[tuple[str, list[charts.Bar]]]:
+    groups = []
+    for found in problems:
+        ratios = [(peer, speedup(found, peer)) for peer in peers]
+        bars = [
+            charts.Bar(
+                title(peer),
+                ratio,
+                times(ratio) if ratio >= 1 else f"{times(ratio)} behind",
+                "own" if ratio >= 1 else "hatched",
+                f"{title(peer)}: {number(found[peer].p50_ms)} ms, effops: {number(found[SUBJECT].p50_ms)} ms",
+            )
+            for peer, ratio in ratios
+            if ratio is not None
+        ]
+        if bars:
+            groups.append((problem_title(_first(found)), bars))
+    return groups
+
+
+def _speedup_figure(rows: Sequence[Row], dtype: str) -> Figure | None:
+    problems = grouped(rows)
+    peers = [name for name in providers(rows) if not is_subject(name)]
+    groups_of = {batch: _speedup_groups(_of_batch(problems, batch), peers) for batch in _batches(problems)}
+    groups_of = {batch: groups for batch, groups in groups_of.items() if groups}
+    if not groups_of:
+        return None
+    ratios = [bar.value for groups in groups_of.values() for _, bars in groups for bar in bars]
+    most = max(_LEAST_RATIO, *ratios)
+    panels = [
+        Panel(
+            f"batch {batch}",
+            charts.bars(
+                groups,
+                f"Bars: how many times faster effops is than each peer, {dtype}, batch {batch}; "
+                + "; ".join(
+                    f"{name}: {', '.join(f'{bar.name} {bar.number}' for bar in bars)}" for name, bars in groups
+                ),
+                most=most,
+                reference=1,
+            ),
+        )
+        for batch, groups in groups_of.items()
+    ]
+    caption = "Time of the peer over time of effops, medians. Beyond the line at 1x effops is faster; hatched: slower."
+    return Figure(f"Speed-up of effops over each peer, {dtype}", caption, panels)
+
+
+def _models_table(rows: Sequence[Row], dtype: str) -> Table:
+    names = taking_part(rows)
+    body = []
+    for found in grouped(rows).values():
+        first = _first(found)
+        cells = [Cell(problem_title(first)), Cell(str(first.batch))]
+        for name in names:
+            ratio = None if is_subject(name) else speedup(found, name)
+            cells.append(milliseconds(found.get(name), "" if ratio is None else times(ratio)))
+        body.append(cells)
+    head = ["network", "batch", *map(title, names)]
+    return Table(f"Milliseconds a call, {dtype}: median, p20-p80, effops' speed-up", head, body)
+
+
+def models(rows: Sequence[Row]) -> Section:
+    found = [(dtype, chosen) for dtype, chosen in by_dtype(rows)]
+    figures = [_speedup_figure(chosen, dtype) for dtype, chosen in found]
+    sources = sorted({row.network for row in rows if row.network})
+    lead = [
+        "Each network runs with the same random weights and images in every provider, in eval.",
+        f"The peers run: {'; '.join(sources)}." if sources else "",
+    ]
+    return Section(
+        "models",
+        "Whole networks in eval",
+        [text for text in lead if text],
+        [figure for figure in figures if figure],
+        [_models_table(chosen, dtype) for dtype, chosen in found],
+    )
+
+
+Quantity = Callable[[Row], float | None]
+
+
+def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, unit: str) -> list[Panel]:
+    """Bars of a quantity for every provider: a group a network, a panel a batch; none where no row has it."""
+    known = [row for row in rows if row.status == "ok" and quantity(row) is not None]
+    if not known:
+        return []
+    names, problems = providers(known), grouped(known)
+    most = max(quantity(row) for row in known) or 1.0
+    panels = []
+    for batch in _batches(problems):
+        groups = [
+            (
+                problem_title(_first(found)),
+                [
+                    charts.Bar(
+                        title(name),
+                        quantity(found[name]),
+                        f"{number(quantity(found[name]))} {unit}",
+                        css_of(names)[name] if is_subject(name) else "peer",
+                    )
+                    for name in names
+                    if name in found
+                ],
+            )
+            for found in _of_batch(problems, batch)
+        ]
+        spoken = "; ".join(f"{name}: {', '.join(f'{bar.name} {bar.number}' for bar in bars)}" for name, bars in groups)
+        svg = charts.bars(groups, f"Bars: {what}, {known[0].dtype}, batch {batch}; {spoken}", most=most)
+        panels.append(Panel(f"{what}, batch {batch}", svg))
+    return panels
+
+
+def _train_table(rows: Sequence[Row], dtype: str) -> Table:
+    body = []
+    for found in grouped(rows).values():
+        best, baseline = fastest_peer(found), found.get(TRAINING_BASELINES[0])
+        first = _first(found)
+        body.append([Cell(f"{problem_title(first)}, batch {first.batch}")])
+        for name in taking_part(list(found.values())):
+            row = found[name]
+            held = row.held_bytes / baseline.held_bytes if baseline and baseline.held_bytes and row.held_bytes else None
+            ratio = best / row.p50_ms if best and row.p50_ms else None
+            errors = "-" if row.error is None else f"{row.error:.1e}"
+            body.append(
+                [
+                    Cell(title(name), css="own" if is_subject(name) else ""),
+                    milliseconds(row),
+                    ratio_cell(ratio) if is_subject(name) else Cell("-" if ratio is None else times(ratio)),
+                    Cell(
+                        "-" if row.held_bytes is None else wording.mebibytes(row.held_bytes),
+                        times(held) if held else "",
+                    ),
+                    Cell("-" if row.peak_bytes is None else wording.mebibytes(row.peak_bytes)),
+                    Cell(errors, "" if row.allowed_error is None else f"allowed {row.allowed_error:.1e}"),
+                ]
+            )
+    head = ["provider", "ms a step", "speed-up", "held", "growth at the peak", "error"]
+    return Table(f"Training steps, {dtype}: median, p20-p80", head, body)
+
+
+def _held(row: Row) -> float | None:
+    return None if row.held_bytes is None else row.held_bytes / 2**20
+
+
+def train(rows: Sequence[Row]) -> Section:
+    figures, tables = [], []
+    for dtype, chosen in by_dtype(rows):
+        panels = quantity_panels(chosen, lambda row: row.p50_ms, "time of a step", "ms")
+        panels += quantity_panels(chosen, _held, "activations held", "MiB")
+        if panels:
+            caption = "Less is better. Held are activations between forward and backward; unknown for torch.compile."
+            figures.append(Figure(f"Training step, {dtype}", caption, panels))
+        tables.append(_train_table(chosen, dtype))
+    lead = [
+        "Forward, cross-entropy, backward, SGD with momentum; loss, gradients and batch-norm statistics are verified.",
+        "Speed-ups are over the fastest peer; held memory is beside eager's in channels_last. bfloat16 is autocast.",
+    ]
+    return Section("train", "Training", lead, figures, tables)
+
+
+def _worst_step(item: Curves) -> list[Cell] | None:
+    """How much effops' time an image, or a pixel, rises at most from one place to the next."""
+    points = item.of.get(SUBJECT, [])
+    cost = ms_per_image if item.axis == "batch" else lambda row: ms_per_image(row) / row.resolution**2
+    steps = [(cost(after) / cost(row) - 1, place, then) for (place, row), (then, after) in pairwise(points)]
+    if not steps:
+        return None
+    rise, place, then = max(steps)
+    measure = "an image, against batch" if item.axis == "batch" else "a pixel, against resolution"
+    return [
+        Cell(item.title),
+        Cell(item.dtype, css="short"),
+        Cell(measure),
+        Cell(f"{place} to {then}"),
+        Cell(f"{rise:+.0%}"),
+    ]
+
+
+def _curve_panel(item: Curves, names: Sequence[str]) -> Panel:
+    css = css_of(names)
+    found = [
+        charts.Curve(
+            [(place, ms_per_image(row), f"{title(name)}: {number(ms_per_image(row))} ms") for place, row in points],
+            names.index(name),
+            css[name],
+        )
+        for name, points in item.of.items()
+    ]
+    spoken = "; ".join(
+        f"{title(name)} from {number(ms_per_image(points[0][1]))} at {points[0][0]} to "
+        f"{number(ms_per_image(points[-1][1]))} at {points[-1][0]}"
+        for name, points in item.of.items()
+    )
+    label = f"Curves: milliseconds an image against {item.axis}, {item.title}, {item.dtype}; {spoken}"
+    axis = "batch size" if item.axis == "batch" else "side of the image"
+    return Panel(f"{item.title}, {item.dtype}", charts.curves(found, label, axis=axis, unit="ms an image"))
+
+
+def scaling(rows: Sequence[Row]) -> Section:
+    found, names = curves_of(rows), taking_part(rows)
+    figures = []
+    for axis, what in (("batch", "batch size"), ("resolution", "resolution")):
+        panels = [_curve_panel(item, names) for item in found if item.axis == axis]
+        if panels:
+            caption = "Milliseconds an image, both axes logarithmic. Less is better."
+            figures.append(Figure(f"Latency against {what}", caption, panels, legend(names)))
+    tables = [_models_table(chosen, dtype) for dtype, chosen in by_dtype(rows)]
+    folded = [Table(table.title, table.head, table.rows, folded=True) for table in tables]
+    steps = [cells for cells in map(_worst_step, found) if cells]
+    head = ["network", "dtype", "time", "step", "change"]
+    steepest = [Table("Largest rise of effops' time from one size to the next", head, steps, words=3)] if steps else []
+    lead = [
+        "One network at many batch sizes and resolutions. A cliff would be a step that costs more an image or pixel."
+    ]
+    return Section("scaling", "Latency at many sizes", lead, figures, [*steepest, *folded])
+
+
+def _start_table(rows: Sequence[Row], dtype: str) -> Table:
+    names, body = taking_part(rows), []
+    for found in grouped(rows).values():
+        first = _first(found)
+        cells = [Cell(problem_title(first)), Cell(str(first.batch))]
+        for name in names:
+            row = found.get(name)
+            if row is None or row.prepare_s is None:
+                cells.append(milliseconds(row))
+                continue
+            small = "" if row.p50_ms is None else f"{number(row.p20_ms / 1e3)}-{number(row.p80_ms / 1e3)}"
+            cells.append(Cell(f"{number(row.prepare_s)} s", small, "own" if is_subject(name) else ""))
+        body.append(cells)
+    return Table(
+        f"Seconds until the first result, {dtype}: median, p20-p80",
+        ["network", "batch", *map(title, names)],
+        body,
+    )
+
+
+def coldstart(rows: Sequence[Row]) -> Section:
+    figures, tables = [], []
+    for dtype, chosen in by_dtype(rows):
+        panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", "s")
+        figures += [Figure(f"Cold start, {dtype}", "Less is better.", panels)] if panels else []
+        tables.append(_start_table(chosen, dtype))
+    lead = [
+        "From a model with its weights, for engines from its ONNX file, to the first result: building, compiling, "
+        "packing of weights, and the first call."
+    ]
+    return Section("coldstart", "Cold start", lead, figures, tables)
+
+
+def _peak(row: Row) -> float | None:
+    return None if row.peak_bytes is None else row.peak_bytes / 2**20
+
+
+def _memory_table(rows: Sequence[Row], dtype: str) -> Table:
+    names, body = taking_part(rows), []
+    for found in grouped(rows).values():
+        first = _first(found)
+        own = found[SUBJECT].peak_bytes if SUBJECT in found else None
+        cells = [Cell(problem_title(first)), Cell(str(first.batch))]
+        for name in names:
+            row = found.get(name)
+            if row is None or row.peak_bytes is None:
+                cells.append(milliseconds(row) if row is not None and row.status != "ok" else Cell("-"))
+                continue
+            share = "" if is_subject(name) or not own else f"effops {times(own / row.peak_bytes)}"
+            cells.append(Cell(wording.mebibytes(row.peak_bytes), share, "own" if is_subject(name) else ""))
+        body.append(cells)
+    head = ["network", "batch", *map(title, names)]
+    return Table(f"Peak memory of an inference, {dtype}; effops' part of each peer's", head, body)
+
+
+def memory(rows: Sequence[Row]) -> Section:
+    figures, tables = [], []
+    for dtype, chosen in by_dtype(rows):
+        panels = quantity_panels(chosen, _peak, "growth at the peak", "MiB")
+        figures += [Figure(f"Peak memory of an inference, {dtype}", "Less is better.", panels)] if panels else []
+        tables.append(_memory_table(chosen, dtype))
+    return Section(
+        "memory",
+        "Memory of an inference",
+        ["Growth of the resident memory of the process at its highest point, over the plain network."],
+        figures,
+        tables,
+    )
