@@ -1,0 +1,139 @@
+// Plans: what they run equals the ops that they recorded, whatever places their tensors got.
+#include "cpu/plan.h"
+
+#include <stdexcept>
+
+#include "check.h"
+#include "cpu/record.h"
+
+using namespace effops;
+using namespace effops_test;
+
+namespace {
+
+constexpr int64_t kPixels = 12, kIn = 16, kHidden = 24, kOut = 8;
+
+using Floats = std::vector<float>;
+
+Floats values(int64_t size, unsigned seed) { return random_values(size, seed); }
+
+void pointwise(const Floats& x, const Floats& weight, int64_t k, int64_t n, const float* residual, float* y) {
+  GemmParams p{};
+  p.m = kPixels, p.n = n, p.k = k, p.dtype = DType::kFloat32, p.act = Act::kRelu, p.rows_per_image = kPixels;
+  p.x = x.data(), p.y = y, p.residual = residual;
+  run_gemm(p, {weight.data(), DType::kFloat32, n, 1, 1, k, k, 0, 0, 1}, {}, kOneThread);
+}
+
+void mean(const float* x, float* y) {
+  ImageParams p{};
+  p.n = 1, p.pixels = kPixels, p.c = kOut, p.dtype = DType::kFloat32, p.x = x;
+  run_mean(p, y, kOneThread);
+}
+
+struct Network {
+  Floats first = values(kHidden * kIn, 1), second = values(kHidden * kHidden, 2), third = values(kOut * kHidden, 3);
+
+  // x -> h0 -> h1 = f(h0) + h0 -> h2 -> mean, every map in memory of its own.
+  Floats run(const Floats& x, Floats& h0, Floats& h1, Floats& h2) const {
+    Floats y(kOut);
+    pointwise(x, first, kIn, kHidden, nullptr, h0.data());
+    pointwise(h0, second, kHidden, kHidden, h0.data(), h1.data());
+    pointwise(h1, third, kHidden, kOut, nullptr, h2.data());
+    mean(h2.data(), y.data());
+    return y;
+  }
+};
+
+int64_t bytes(const Floats& v) { return static_cast<int64_t>(v.size() * sizeof(float)); }
+
+void same_as_recorded() {
+  const Network network;
+  auto weights = std::make_shared<WeightStore>();
+  Plan plan(weights), again(weights);
+  const Floats x = values(kPixels * kIn, 4);
+  Floats h0(kPixels * kHidden), h1(kPixels * kHidden), h2(kPixels * kOut);
+  record_into(&plan);
+  network.run(x, h0, h1, h2);
+  record_into(nullptr);
+  const int64_t kept = weights->bytes();
+  check(plan.steps() == std::vector<std::string>{"pointwise", "pointwise", "pointwise", "mean"}, "names of the steps");
+
+  // The second time with the last map outside, and without its mean.
+  record_into(&again);
+  Floats h[3] = {h0, h1, h2};
+  pointwise(x, network.first, kIn, kHidden, nullptr, h[0].data());
+  pointwise(h[0], network.second, kHidden, kHidden, h[0].data(), h[1].data());
+  pointwise(h[1], network.third, kHidden, kOut, nullptr, h[2].data());
+  record_into(nullptr);
+  check(weights->bytes() == kept, "equal weights are kept once");
+  again.finish({{x.data(), bytes(x)}, {h[2].data(), bytes(h[2])}});
+  check(again.arena_bytes() == 2 * bytes(h0), "two maps live at the same time");
+
+  Floats input = values(kPixels * kIn, 5), map(kPixels * kOut);
+  network.run(input, h0, h1, h2);
+  void* outside[] = {input.data(), map.data()};
+  for (const Threads& threads : {kOneThread, kTwoThreads}) {
+    std::fill(map.begin(), map.end(), -1.0f);
+    again.run(outside, threads);
+    check(map == h2, "a plan on another input");
+  }
+  check(again.profile(outside, kOneThread).size() == 3, "a time a step");
+}
+
+// A block that is freed and used again is another tensor.
+void addresses_come_again() {
+  const Network network;
+  Plan plan(std::make_shared<WeightStore>());
+  const Floats x = values(kPixels * kIn, 6);
+  Floats a(kPixels * kHidden), b(kPixels * kHidden), y(kPixels * kHidden);
+  record_into(&plan);
+  pointwise(x, network.first, kIn, kHidden, nullptr, a.data());
+  pointwise(a, network.second, kHidden, kHidden, nullptr, b.data());
+  pointwise(b, network.second, kHidden, kHidden, nullptr, a.data());
+  pointwise(a, network.second, kHidden, kHidden, b.data(), y.data());
+  record_into(nullptr);
+  plan.finish({{x.data(), bytes(x)}, {y.data(), bytes(y)}});
+  Floats input = x, got(y.size());
+  void* outside[] = {input.data(), got.data()};
+  plan.run(outside, kOneThread);
+  check(got == y, "addresses that are used again");
+  check(plan.arena_bytes() == 2 * bytes(a), "places are used again");
+}
+
+void reads_of_nothing_are_errors() {
+  const Network network;
+  Plan plan(std::make_shared<WeightStore>());
+  const Floats x = values(kPixels * kIn, 7);
+  Floats y(kPixels * kHidden);
+  record_into(&plan);
+  pointwise(x, network.first, kIn, kHidden, nullptr, y.data());
+  record_into(nullptr);
+  try {
+    plan.finish({{y.data(), bytes(y)}});
+    check(false, "an input that is nowhere was taken");
+  } catch (const std::runtime_error& error) {
+    check(std::string(error.what()).find("pointwise reads a tensor") == 0, error.what());
+  }
+}
+
+void sums() {
+  for (const int64_t count : {1, 7, 8, 100, 100000}) {
+    const Floats a = values(count, 8), b = values(count, 9);
+    Floats y(static_cast<size_t>(count)), want = a;
+    for (size_t i = 0; i < want.size(); ++i) want[i] += b[i];
+    execute_add({count, DType::kFloat32, a.data(), b.data(), y.data()}, kTwoThreads);
+    check(y == want, "sum of " + std::to_string(count));
+  }
+}
+
+}  // namespace
+
+int main() {
+  return for_every_tier([](const std::string&, DType dtype) {
+    if (dtype != DType::kFloat32) return;
+    same_as_recorded();
+    addresses_come_again();
+    reads_of_nothing_are_errors();
+    sums();
+  });
+}
