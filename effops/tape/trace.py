@@ -19,7 +19,6 @@ from effops.ops import extension
 
 from . import natives
 
-
 _BY_VALUES = torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape
 
 
