@@ -1,8 +1,8 @@
 // A stretch of a network with everything decided: which kernels run, on weights packed once, and where every tensor
 // lies.
 //
-// A plan is recorded while the ops run as always (run.h): each whole op adds its step, with the addresses that it read
-// and wrote. finish() then finds out which step reads what, gives every tensor that stays inside a place in one arena,
+// A plan is recorded by calling the ops as always (run.h): instead of running, each adds its step, with the addresses
+// that it would read and write. finish() then finds out which step reads what, gives every tensor that stays inside a place in one arena,
 // those that do not live at the same time the same place, and takes the others from whoever runs the plan.
 #pragma once
 

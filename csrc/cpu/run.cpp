@@ -28,7 +28,7 @@ void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64
 
 void run_depthwise(DepthwiseParams params, const WeightView& weight, const VectorView& bias, float* pooled,
                    const Threads& threads) {
-  if (Plan* plan = recording()) record_depthwise(*plan, params, weight, bias, pooled);
+  if (Plan* plan = recording()) return record_depthwise(*plan, params, weight, bias, pooled);
   params.weight = tap_major(weight);
   params.bias = as_floats(bias, Slot::kBias);
   execute_depthwise(params, pooled, threads);
@@ -45,7 +45,7 @@ void execute_depthwise(DepthwiseParams params, float* pooled, const Threads& thr
 
 void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bias, const Threads& threads) {
   if (params.m == 0) return;
-  if (Plan* plan = recording()) record_gemm(*plan, params, weight, bias);
+  if (Plan* plan = recording()) return record_gemm(*plan, params, weight, bias);
   pack(params, weight, as_floats(bias, Slot::kBias), threads);
   execute_gemm(params, threads);
 }
@@ -66,7 +66,7 @@ void execute_gemm(const GemmParams& params, const Threads& threads) {
 }
 
 void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads) {
-  if (Plan* plan = recording()) record_se_gate(*plan, params, weights);
+  if (Plan* plan = recording()) return record_se_gate(*plan, params, weights);
   params.reduce_weight = as_floats(weights.reduce_weight, Slot::kReduceWeight);
   params.reduce_bias = as_floats(weights.reduce_bias, Slot::kReduceBias);
   params.expand_weight = as_floats(weights.expand_weight, Slot::kExpandWeight);
@@ -85,7 +85,7 @@ void execute_se_gate(const SeParams& params, const Threads& threads) {
 }
 
 void run_mean(const ImageParams& params, float* mean, const Threads& threads) {
-  if (Plan* plan = recording()) record_mean(*plan, params, mean);
+  if (Plan* plan = recording()) return record_mean(*plan, params, mean);
   execute_mean(params, mean, threads);
 }
 
@@ -100,7 +100,7 @@ void execute_mean(const ImageParams& params, float* mean, const Threads& threads
 }
 
 void run_scale(const ImageParams& params, const Threads& threads) {
-  if (Plan* plan = recording()) record_scale(*plan, params);
+  if (Plan* plan = recording()) return record_scale(*plan, params);
   execute_scale(params, threads);
 }
 

@@ -16,8 +16,9 @@ struct Threads {
   int64_t count;
 };
 
-// Each op comes in two parts. `run_*` takes weights as they lie: it brings them into the kernels' form, in scratch, and
-// while this thread records a plan (plan.h) it adds the op to the plan. `execute_*` takes them in that form.
+// Each op comes in two parts. `execute_*` takes weights in the kernels' form. `run_*` takes them as they lie and brings
+// them into that form in scratch; but while this thread records a plan (plan.h) it only adds the op to the plan, and
+// leaves its results unwritten.
 
 // `params.weight`, `bias` and `row_sums` are filled in here; `pooled` (n, c) receives the mean of y, or is
 // null.

@@ -107,7 +107,7 @@ PackedMbconv unpacked_mbconv(const MbconvParams& p, const MbconvWeights& weights
 
 void run_mbconv(const MbconvParams& p, const MbconvWeights& weights, const Threads& threads) {
   if (p.conv.n == 0) return;
-  if (Plan* plan = recording()) record_mbconv(*plan, p, weights);
+  if (Plan* plan = recording()) return record_mbconv(*plan, p, weights);
   PackedMbconv c = unpacked_mbconv(p, weights);
   if (p.expands) pack(c.expand, weights.expand, as_floats(weights.expand_bias, Slot::kBias), threads);
   pack(c.project, weights.project, as_floats(weights.project_bias, Slot::kBias), threads, Slot::kProjectPanels);

@@ -6,6 +6,9 @@ of a module's state: ``state_dict``, ``deepcopy`` and pickles hold the unfolded 
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -52,6 +55,25 @@ class _Entry:
         self.folded = folded
 
 
+class _Keeping(threading.local):
+    """Whether this thread's calls keep what they fold."""
+
+    on: bool = True
+
+
+_keeping = _Keeping()
+
+
+@contextmanager
+def folding_anew() -> Iterator[None]:
+    """Let this thread's calls fold without keeping: whoever packs the folded weights needs them once."""
+    before, _keeping.on = _keeping.on, False
+    try:
+        yield
+    finally:
+        _keeping.on = before
+
+
 class FoldCache:
     """Folded weights of one module's convolutions, by the convolution's name. A copy or a pickle is empty.
 
@@ -92,7 +114,7 @@ class FoldCache:
         tensors = tensors_of(conv, bn, scale)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and _any_requires_grad(tensors)):
             return fold_batch_norm(conv, bn, scale)
-        stamp = _stamp(*tensors, 0.0 if bn is None else bn.eps)
+        stamp = _stamp(*tensors, 0.0 if bn is None else bn.eps) if _keeping.on else None
         if stamp is None:
             return fold_batch_norm(conv, bn, scale)
         entry = self._entries.get(name)

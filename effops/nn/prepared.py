@@ -134,6 +134,7 @@ def may_prepare(x: object) -> bool:
         and not torch.is_autocast_enabled(x.device.type)
         and not backends.intercepted()
         and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
     )
 
 

@@ -19,7 +19,7 @@ from effops.fuse import fuse
 from effops.fuse.program import has_hooks
 from effops.fuse.run import setting_names
 from effops.fuse.swap import FusedModule
-from effops.nn.folding import FoldingModule
+from effops.nn.folding import FoldingModule, folding_anew
 from effops.nn.prepared import PreparedCalls, State, may_prepare
 from effops.ops import backends, extension
 
@@ -135,16 +135,22 @@ class _Tapes:
             # Nothing was recorded, or what it stood on has changed: weights that were packed are not shared with it.
             self.clear()
             state = _state(model)
-        tape = record(forward, x, self.weights, state)
-        _verify(tape, forward, x)
-        self.calls.keep(key, tape)
         # The packed weights stand for the folded ones, which would be there twice.
-        for module in model.modules():
-            if isinstance(module, FoldingModule):
-                module._folds.clear()
-            elif isinstance(module, FusedModule) and module._effops is not None:
-                module._effops.folds.clear()
+        _forget_folded(model)
+        with folding_anew():
+            tape = record(forward, x, self.weights, state)
+            if not _is_known(model):
+                _verify(tape, forward, x)
+        self.calls.keep(key, tape)
         return report_of(model, tape, self.weights)
+
+
+def _forget_folded(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, FoldingModule):
+            module._folds.clear()
+        elif isinstance(module, FusedModule) and module._effops is not None:
+            module._effops.folds.clear()
 
 
 def _layout(x: Tensor) -> tuple:
@@ -166,6 +172,11 @@ def _state(model: nn.Module) -> State:
         return State(model, list(model.modules())[1:], tensors, setting_names)
     except RuntimeError as error:
         raise NotOneCall(f"a change of its weights could not be noticed ({error})") from error
+
+
+def _is_known(model: nn.Module) -> bool:
+    """Whether all of its modules are effops' and torch's own, whose forwards torch's dispatcher sees whole."""
+    return all(type(module).__module__.partition(".")[0] in ("effops", "torch") for module in model.modules())
 
 
 def _verify(tape: Tape, forward: Callable[[Tensor], Any], x: Tensor) -> None:

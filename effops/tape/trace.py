@@ -1,7 +1,8 @@
 """One forward of a network, as the calls that torch's dispatcher saw.
 
-Calls of CPU kernels in a row are recorded into a plan (csrc/cpu/plan.h). What else ran stays a call of torch, and what
-does not depend on the input is not run again.
+Calls of CPU kernels in a row are recorded into a plan (csrc/cpu/plan.h), which leaves their results unwritten: values
+mean nothing in a trace. What else is called stays a call of torch, and what does not depend on the input is not run
+again.
 """
 
 from __future__ import annotations
@@ -88,7 +89,6 @@ class Trace(TorchDispatchMode):
         self.moving: dict[int, Tensor] = {id(x): x}
         self._weights = weights
         self._storages = {storage(x)}
-        self._kept: list[Tensor] = []
         self._open: Segment | None = None
         # Views of what is outside of the open segment come before it, views of its results behind it.
         self._views: list[TorchCall] = []
@@ -105,9 +105,7 @@ class Trace(TorchDispatchMode):
             # Global pooling in channels_last. The strides of a kernel's result are read when all has run.
             return function(*args, **kwargs)
         if not any(map(self.moves, given)):
-            result = function(*args, **kwargs)
-            self._kept += [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-            return result
+            return function(*args, **kwargs)
         if function.namespace == "effops":
             args = tuple(self._dense(arg) for arg in args)
         operands = natives.operands(function, args, kwargs, self.moves)
@@ -165,7 +163,6 @@ class Trace(TorchDispatchMode):
             self._open = Segment(extension.module.Plan(self._weights))
         made = {storage(tensor) for tensor in self._open.makes}
         self._open.reads += [tensor for tensor in operands if storage(tensor) not in made]
-        self._kept += operands
         return self._open
 
     def _add(self, call: TorchCall) -> None:
