@@ -2,8 +2,9 @@
 // lies.
 //
 // A plan is recorded by calling the ops as always (run.h): instead of running, each adds its step, with the addresses
-// that it would read and write. finish() then finds out which step reads what, gives every tensor that stays inside a place in one arena,
-// those that do not live at the same time the same place, and takes the others from whoever runs the plan.
+// that it would read and write. finish() then finds out which step reads what, gives every tensor that stays inside a
+// place in one arena, those that do not live at the same time the same place, and takes the others from whoever runs
+// the plan.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 
 #include "../core/activation.h"
 #include "kernels.h"
+#include "lanes.h"
 #include "scratch.h"
 
 namespace effops {
@@ -42,11 +43,10 @@ inline void dense(const float* weight, const float* bias, const float* in, int64
   int64_t r = 0;
   for (; r + kRows <= rows; r += kRows) dots<S, kRows>(weight + r * columns, in, columns, out + r);
   for (; r < rows; ++r) dots<S, 1>(weight + r * columns, in, columns, out + r);
-  for (r = 0; r < rows; r += S::kLanes) {
-    const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, rows - r));
-    const S sum = S::load(out + r, lanes);
-    F::apply(bias ? sum + S::load(bias + r, lanes) : sum).store(out + r, lanes);
-  }
+  for_lanes<S>(rows, [&](int64_t i, int lanes) {
+    const S sum = load_lanes<S>(out + i, lanes);
+    store_lanes(F::apply(bias ? sum + load_lanes<S>(bias + i, lanes) : sum), out + i, lanes);
+  });
 }
 
 // Values [i0, i1) of out (n, rows) = f(W in + bias) for vectors in (n, columns).
@@ -128,10 +128,9 @@ void scale_of(const ImageParams& p, int64_t p0, int64_t p1) {
     const T* x = static_cast<const T*>(p.x) + pixel * p.c;
     const float* scale = p.scale + pixel / p.pixels * p.c;
     T* y = static_cast<T*>(p.y) + pixel * p.c;
-    for (int64_t c = 0; c < p.c; c += S::kLanes) {
-      const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, p.c - c));
-      (S::load(x + c, lanes) * S::load(scale + c, lanes)).store(y + c, lanes);
-    }
+    for_lanes<S>(p.c, [&](int64_t c, int lanes) {
+      store_lanes(load_lanes<S>(x + c, lanes) * load_lanes<S>(scale + c, lanes), y + c, lanes);
+    });
   }
 }
 
@@ -139,10 +138,9 @@ template <class S, class T>
 void add_of(const AddParams& p, int64_t i0, int64_t i1) {
   const T *a = static_cast<const T*>(p.a), *b = static_cast<const T*>(p.b);
   T* y = static_cast<T*>(p.y);
-  for (; i0 < i1; i0 += S::kLanes) {
-    const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, i1 - i0));
-    (S::load(a + i0, lanes) + S::load(b + i0, lanes)).store(y + i0, lanes);
-  }
+  for_lanes<S>(i1 - i0, [&](int64_t i, int lanes) {
+    store_lanes(load_lanes<S>(a + i0 + i, lanes) + load_lanes<S>(b + i0 + i, lanes), y + i0 + i, lanes);
+  });
 }
 
 template <class S>
