@@ -7,10 +7,21 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from .environment import Environment
 from .errors import BenchError
+
+
+class CaseKey(NamedTuple):
+    """What rows must share to be compared with each other, and what no other case of a file has."""
+
+    suite: str
+    case: str
+    batch: int
+    resolution: int | None
+    dtype: str
+    cache: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +92,13 @@ class Row:
     environment: Environment
 
     @property
-    def problem(self) -> tuple[str, str, int, int | None, str, str]:
-        """What rows must share to be compared with each other."""
-        return self.suite, self.case, self.batch, self.resolution, self.dtype, self.cache
+    def key(self) -> CaseKey:
+        return CaseKey(self.suite, self.case, self.batch, self.resolution, self.dtype, self.cache)
 
 
 _ROW_FIELDS = [field.name for field in fields(Row) if field.name != "environment"]
 # Columns that came later; files from before stay readable.
-_LATER = {"held_bytes", "peak_bytes", "device"}
+_LATER = {"held_bytes", "peak_bytes", "device", "packages"}
 _ENVIRONMENT_FIELDS = [field.name for field in fields(Environment)]
 COLUMNS = [*_ROW_FIELDS, *_ENVIRONMENT_FIELDS]
 _TYPES: dict[str, Any] = {**get_type_hints(Environment), **get_type_hints(Row)}

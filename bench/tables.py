@@ -29,7 +29,7 @@ def grouped(rows: Iterable[Row]) -> dict[tuple, dict[str, Row]]:
     """Rows by problem, and there by provider."""
     problems: dict[tuple, dict[str, Row]] = {}
     for row in rows:
-        problems.setdefault(row.problem, {})[row.provider] = row
+        problems.setdefault(row.key, {})[row.provider] = row
     return problems
 
 

@@ -14,7 +14,7 @@ from bench import allocator, device
 from bench.case import Case, Function
 from bench.environment import Environment
 from bench.networks import Network, plain_network
-from bench.record import Row
+from bench.record import CaseKey, Row
 from bench.runner import EvalTask
 from bench.timing import Schedule
 
@@ -51,6 +51,11 @@ class ModelTask(EvalTask):
     def label(self) -> str:
         return f"{self.name}@{self.resolution} batch {self.batch}"
 
+    @property
+    def key(self) -> CaseKey:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return CaseKey("models", self.name, self.batch, self.resolution, dtype, "warm")
+
     def build(self) -> Case:
         network: Network = _network(self.name)
         self._source = network.source
@@ -64,14 +69,9 @@ class ModelTask(EvalTask):
 
     def template(self) -> Row:
         return Row(
-            suite="models",
-            case=self.name,
+            **self.key._asdict(),
             models=self.name,
             network=self._source,
-            batch=self.batch,
-            resolution=self.resolution,
-            dtype=str(self.dtype).removeprefix("torch."),
-            cache="warm",
             allocator=allocator.SYSTEM,
             provider="",
             status="",

@@ -16,7 +16,7 @@ from bench.errors import unknown
 from bench.limits import Limit, copy_provider
 from bench.measure import CaseResult
 from bench.problems import Problem
-from bench.record import Row
+from bench.record import CaseKey, Row
 from bench.runner import EvalTask
 from bench.shapes import problems
 from bench.timing import Schedule, sets_past_cache
@@ -109,6 +109,11 @@ class OpTask(EvalTask):
     def label(self) -> str:
         return f"{self.problem.label} batch {self.batch}"
 
+    @property
+    def key(self) -> CaseKey:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return CaseKey("ops", self.problem.label, self.batch, None, dtype, "cold" if self.cold else "warm")
+
     def build(self) -> Case:
         torch.manual_seed(0)
         here = device.current()
@@ -133,14 +138,10 @@ class OpTask(EvalTask):
 
     def template(self) -> Row:
         return Row(
-            suite="ops",
-            case=self.problem.label,
+            **self.key._asdict(),
             op=self.problem.op,
             models=" ".join(self.models),
             network="unfused torch ops",
-            batch=self.batch,
-            dtype=str(self.dtype).removeprefix("torch."),
-            cache="cold" if self.cold else "warm",
             allocator=self.allocator,
             provider="",
             status="",

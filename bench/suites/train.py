@@ -16,7 +16,7 @@ from bench.measure import CaseResult
 from bench.networks import plain_network
 from bench.peers import TrainingPeer, registry
 from bench.progress import Watcher
-from bench.record import Row
+from bench.record import CaseKey, Row
 from bench.runner import Task
 from bench.selection import SUBJECT
 from bench.timing import Schedule
@@ -85,6 +85,10 @@ class TrainTask(Task):
     def _dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def key(self) -> CaseKey:
+        return CaseKey("train", self.name, self.batch, self.resolution, self._dtype_name, "warm")
+
     def case(self) -> TrainingCase:
         return _case(self.name, self.batch, self.resolution, self.dtype)
 
@@ -102,14 +106,9 @@ class TrainTask(Task):
 
     def template(self) -> Row:
         return Row(
-            suite="train",
-            case=self.name,
+            **self.key._asdict(),
             models=self.name,
             network=_network(self.name).source,
-            batch=self.batch,
-            resolution=self.resolution,
-            dtype=self._dtype_name,
-            cache="warm",
             allocator=allocator.SYSTEM,
             provider="",
             status="",

@@ -8,8 +8,9 @@ from torch import nn
 
 from bench import cli, tables
 from bench.case import Case
+from bench.commands.run import Run
 from bench.peers import EvalPeer, registry
-from bench.record import Row, read, write
+from bench.record import CaseKey, Row, read, write
 from bench.runner import EvalTask
 from bench.selection import select
 from bench.timing import Schedule
@@ -91,6 +92,7 @@ class SmallTask(EvalTask):
     """A small convolution whose effops answer is off by a factor."""
 
     label = "small"
+    key = CaseKey("models", "small", 1, None, "float32", "warm")
 
     def __init__(self, factor: float):
         self._factor = factor
@@ -103,12 +105,8 @@ class SmallTask(EvalTask):
 
     def template(self) -> Row:
         return Row(
-            suite="models",
-            case="small",
+            **self.key._asdict(),
             models="small",
-            batch=1,
-            dtype="float32",
-            cache="warm",
             allocator="system",
             provider="",
             status="",
@@ -123,7 +121,7 @@ def test_a_wrong_effops_exits_with_1_and_is_in_the_csv(tmp_path, capsys, factor,
     schedule = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
     stopped = 0
     try:
-        cli._finish([SmallTask(factor)], chosen, schedule, path, tables.models_table)
+        Run(chosen, schedule, ENVIRONMENT, path).finish([SmallTask(factor)], tables.models_table)
     except cli.typer.Exit as stop:
         stopped = stop.exit_code
     assert stopped == code

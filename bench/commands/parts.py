@@ -1,0 +1,89 @@
+"""``ops`` and ``kernels``: what networks are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench import allocator, environment, limits, options, tables
+from bench import device as devices
+from bench.peers import EvalPeer, registry
+from bench.selection import Selection, select
+from bench.suites import kernels as kernels_suite
+from bench.suites import models as models_suite
+from bench.suites import ops as ops_suite
+
+from .arguments import Batch, Compile, Device, Dtype, KnownModels, Output, Peers, Quick, Resume, Rounds, Threads
+from .run import Run, console, set_threads
+
+
+def ops(
+    ops: Annotated[str, typer.Option(help="Functions of effops.ops, separated by commas. Default: all.")] = "",
+    models: KnownModels = "",
+    batch: Batch = "",
+    dtype: Dtype = "fp32",
+    peers: Peers = "",
+    rounds: Rounds = None,
+    threads: Threads = None,
+    warm: Annotated[bool, typer.Option("--warm", help="Read the same buffers in every call.")] = False,
+    compile: Compile = True,
+    device: Device = "cpu",
+    quick: Quick = False,
+    resume: Resume = False,
+    output: Output = None,
+) -> None:
+    """Time single ops at the networks' shapes, against unfused torch and against the machine's limits."""
+    devices.use(device)
+    chosen_dtype = options.dtype(dtype)
+    wanted = ops_suite.known_ops(options.names(ops))
+    selection = select(_of_single_ops(), options.names(peers), compile=compile, quick=quick)
+    plan = options.schedule(ops_suite.SCHEDULE, rounds, quick=quick)
+    set_threads(threads)
+    batches = options.batches(batch, quick=quick)
+    found = ops_suite.unique_problems(options.names(models) or models_suite.NAMES, wanted)
+    kept = allocator.keep_blocks()
+    here = environment.capture()
+    rate = limits.gemm_gflops(chosen_dtype)
+    console.print(f"matrix product: {rate:.0f} GFLOP/s in {chosen_dtype}", highlight=False)
+    tasks = ops_suite.tasks(
+        ops_suite.quick_subset(found) if quick else found,
+        batches,
+        chosen_dtype,
+        here,
+        gemm_gflops=rate,
+        cold=not warm,
+        allocator=kept,
+    )
+    path = options.output(output, "ops", [chosen_dtype], here, quick=quick)
+    Run(selection, plan, here, path, resume).finish(tasks, tables.ops_table)
+
+
+def kernels(
+    rows: Annotated[str, typer.Option(help="Rows of the op table, separated by commas. Default: all.")] = "",
+    batch: Annotated[str, typer.Option(help="Batch sizes. Default: 4 on a CPU, 128 on a GPU.")] = "",
+    dtype: Dtype = "fp32",
+    rounds: Rounds = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    quick: Quick = False,
+    resume: Resume = False,
+    output: Output = None,
+) -> None:
+    """Time the rows of the op table, those of training too, in every backend of the device."""
+    devices.use(device)
+    chosen_dtype = options.dtype(dtype)
+    wanted = kernels_suite.known_rows(options.names(rows))
+    plan = options.schedule(kernels_suite.SCHEDULE, rounds, quick=quick)
+    set_threads(threads)
+    batches = options.batches(batch, quick=quick, usual=kernels_suite.BATCHES[device])
+    kept = allocator.keep_blocks()
+    here = environment.capture()
+    rate = limits.gemm_gflops(chosen_dtype)
+    tasks = kernels_suite.tasks(wanted, batches, chosen_dtype, here, gemm_gflops=rate, allocator=kept, quick=quick)
+    path = options.output(output, "kernels", [chosen_dtype], here, quick=quick)
+    Run(Selection([]), plan, here, path, resume).finish(tasks, tables.ops_table)
+
+
+def _of_single_ops() -> dict[str, EvalPeer]:
+    return {name: peer for name, peer in registry(EvalPeer).items() if peer.single_ops}
