@@ -13,7 +13,7 @@ from rich.table import Table
 from effops.errors import EffopsError
 
 from . import plots, record
-from .commands.networks import models
+from .commands.networks import SCALING_EXAMPLES, models, scaling
 from .commands.parts import kernels, ops
 from .commands.run import console, errors
 from .commands.training import TRAIN_EXAMPLES, train
@@ -50,6 +50,7 @@ app = typer.Typer(
 _NUMBERS = ("batch", "old ms", "new ms", "change", "drift")
 
 app.command()(models)
+app.command(epilog=SCALING_EXAMPLES)(scaling)
 app.command()(ops)
 app.command()(kernels)
 app.command(epilog=TRAIN_EXAMPLES)(train)

@@ -37,6 +37,7 @@ class ModelTask(EvalTask):
     resolution: int
     dtype: torch.dtype
     environment: Environment
+    suite: str = "models"
     _source: str = field(default="", init=False)
 
     @property
@@ -46,7 +47,7 @@ class ModelTask(EvalTask):
     @property
     def key(self) -> CaseKey:
         dtype = str(self.dtype).removeprefix("torch.")
-        return CaseKey("models", self.name, self.batch, self.resolution, dtype, "warm")
+        return CaseKey(self.suite, self.name, self.batch, self.resolution, dtype, "warm")
 
     def build(self) -> Case:
         network: Network = _network(self.name)
