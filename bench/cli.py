@@ -15,6 +15,7 @@ from effops.errors import EffopsError
 from . import plots, record
 from .commands.networks import SCALING_EXAMPLES, models, scaling
 from .commands.parts import kernels, ops
+from .commands.processes import COLDSTART_EXAMPLES, MEMORY_EXAMPLES, coldstart, memory
 from .commands.run import console, errors
 from .commands.training import TRAIN_EXAMPLES, train
 from .compare import SAME, compare
@@ -51,6 +52,8 @@ _NUMBERS = ("batch", "old ms", "new ms", "change", "drift")
 
 app.command()(models)
 app.command(epilog=SCALING_EXAMPLES)(scaling)
+app.command(epilog=COLDSTART_EXAMPLES)(coldstart)
+app.command(epilog=MEMORY_EXAMPLES)(memory)
 app.command()(ops)
 app.command()(kernels)
 app.command(epilog=TRAIN_EXAMPLES)(train)

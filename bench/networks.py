@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -53,6 +54,10 @@ class Network:
     source: str
     origin: Origin
 
+    def save(self, path: Path) -> None:
+        """Write the network for :func:`load_network` in another process."""
+        torch.save(self, path)
+
     def subject(self) -> nn.Module:
         """effops' answer with the same weights: its own model of that name, else a fused copy of the plain network.
 
@@ -67,6 +72,14 @@ class Network:
         if not model.fuse_report.fused:
             raise BenchError(f"effops.fuse found nothing to fuse in {self.origin.model}")
         return model
+
+
+def load_network(path: Path) -> Network:
+    """The network that :meth:`Network.save` wrote."""
+    for library in _LIBRARIES:
+        # Unpickling imports it; here where its compiled part does not load, too.
+        _absence(library)
+    return torch.load(path, weights_only=False)
 
 
 def _absence(library: str) -> str:
