@@ -161,6 +161,9 @@ def enliven(model: nn.Module, resolution: int = _CALIBRATION_RESOLUTION) -> None
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        # A channel that happened to vary little would blow up every other image, layer after layer, until rounding
+        # decides the result.
+        norm.running_var.clamp_(min=norm.running_var.mean().item() / 2)
 
 
 def _of_library(origin: Origin) -> Network:
