@@ -10,9 +10,11 @@ from bench import allocator, environment, limits, options, tables
 from bench import device as devices
 from bench.peers import EvalPeer, registry
 from bench.selection import Selection, select
+from bench.shapes import without_ops
 from bench.suites import kernels as kernels_suite
 from bench.suites import models as models_suite
 from bench.suites import ops as ops_suite
+from effops.arch import find_arch
 
 from .arguments import Batch, Compile, Device, Dtype, KnownModels, Output, Peers, Quick, Resume, Rounds, Threads
 from .run import Run, console, set_threads
@@ -41,7 +43,10 @@ def ops(
     plan = options.schedule(ops_suite.SCHEDULE, rounds, quick=quick)
     set_threads(threads)
     batches = options.batches(batch, quick=quick)
-    found = ops_suite.unique_problems(options.names(models) or models_suite.NAMES, wanted)
+    names = options.names(models) or models_suite.NAMES
+    found = ops_suite.unique_problems(names, wanted)
+    for name in names:
+        _say_what_is_left_out(name)
     kept = allocator.keep_blocks()
     here = environment.capture()
     rate = limits.gemm_gflops(chosen_dtype)
@@ -57,6 +62,13 @@ def ops(
     )
     path = options.output(output, "ops", [chosen_dtype], here, quick=quick)
     Run(selection, plan, here, path, resume).finish(tasks, tables.ops_table)
+
+
+def _say_what_is_left_out(name: str) -> None:
+    left_out = without_ops(find_arch(name))
+    for reason in dict.fromkeys(left_out.values()):
+        convs = [conv for conv, why in left_out.items() if why == reason]
+        console.print(f"{name}: {len(convs)} convolutions are no op, such as {convs[0]}: {reason}", highlight=False)
 
 
 def kernels(

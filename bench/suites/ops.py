@@ -12,7 +12,7 @@ from torch import Tensor
 from bench import device
 from bench.case import Case, Function, Provider
 from bench.environment import Environment
-from bench.errors import unknown
+from bench.errors import BenchError, unknown
 from bench.limits import Limit, copy_provider
 from bench.measure import CaseResult
 from bench.problems import Problem
@@ -48,7 +48,13 @@ def known_ops(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def unique_problems(names: Iterable[str], wanted_ops: Sequence[str]) -> dict[Problem, list[str]]:
-    """The problems of these networks without repetitions, in order of the ops, each with its networks."""
+    """The problems of these networks without repetitions, in order of the ops, each with its networks.
+
+    Raises:
+        BenchError: there are none.
+        effops.ArgumentError: an unknown name.
+    """
+    names = list(names)
     found: dict[Problem, list[str]] = {}
     for name in names:
         for problem in problems(find_arch(name)):
@@ -56,6 +62,8 @@ def unique_problems(names: Iterable[str], wanted_ops: Sequence[str]) -> dict[Pro
             if problem.op in wanted_ops and name not in owners:
                 owners.append(name)
     chosen = [item for item in found.items() if item[1]]
+    if not chosen:
+        raise BenchError(f"{', '.join(names)} has no {' or '.join(wanted_ops)}")
     return dict(sorted(chosen, key=lambda item: wanted_ops.index(item[0].op)))
 
 
