@@ -14,7 +14,7 @@ from effops.errors import EffopsError
 
 from . import plots, record
 from .commands.networks import SCALING_EXAMPLES, models, scaling
-from .commands.parts import kernels, ops
+from .commands.parts import OVERHEAD_EXAMPLES, kernels, ops, overhead
 from .commands.processes import COLDSTART_EXAMPLES, MEMORY_EXAMPLES, coldstart, memory
 from .commands.run import console, errors
 from .commands.training import TRAIN_EXAMPLES, train
@@ -56,6 +56,7 @@ app.command(epilog=COLDSTART_EXAMPLES)(coldstart)
 app.command(epilog=MEMORY_EXAMPLES)(memory)
 app.command()(ops)
 app.command()(kernels)
+app.command(epilog=OVERHEAD_EXAMPLES)(overhead)
 app.command(epilog=TRAIN_EXAMPLES)(train)
 
 

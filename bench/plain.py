@@ -81,7 +81,7 @@ def _refuse(arch: Arch) -> None:
         )
 
 
-class _PlainBlock(nn.Module):
+class PlainBlock(nn.Module):
     """Convolution, batch norm and activation in the order of the arch's list, a gate before the projection."""
 
     def __init__(self, block: Block, arch: Arch):
@@ -127,7 +127,7 @@ class PlainNetwork(nn.Module):
         self.conv_stem = _conv(stem, arch)
         self.bn1 = _norm(stem.out_channels, arch)
         self.act1 = _Activation(arch.stem.act)
-        stages = (nn.Sequential(*(_PlainBlock(block, arch) for block in stage)) for stage in arch.stages)
+        stages = (nn.Sequential(*(PlainBlock(block, arch) for block in stage)) for stage in arch.stages)
         self.blocks = nn.Sequential(*stages)
         self._norm_head = None
         if head:

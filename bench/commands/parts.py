@@ -1,4 +1,4 @@
-"""``ops`` and ``kernels``: what networks are made of."""
+"""``ops``, ``kernels`` and ``overhead``: what networks are made of."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ import typer
 
 from bench import allocator, environment, limits, options, tables
 from bench import device as devices
+from bench.errors import unknown
 from bench.peers import EvalPeer, registry
 from bench.selection import Selection, select
 from bench.shapes import without_ops
 from bench.suites import kernels as kernels_suite
 from bench.suites import models as models_suite
 from bench.suites import ops as ops_suite
+from bench.suites import overhead as overhead_suite
 from effops.arch import find_arch
 
 from .arguments import Batch, Compile, Device, Dtype, KnownModels, Output, Peers, Quick, Resume, Rounds, Threads
 from .run import Run, console, set_threads
+
+OVERHEAD_EXAMPLES = """[bold]Examples[/bold]
+
+Ops, blocks and networks against eager and compiled torch; ten minutes on two cores:
+[cyan]python -m bench overhead[/cyan]
+
+Half a minute, without compilers: [cyan]python -m bench overhead --no-compile[/cyan]
+
+One network: [cyan]python -m bench overhead --parts networks --models mobilenetv3_small_100[/cyan]"""
 
 
 def ops(
@@ -95,6 +106,39 @@ def kernels(
     tasks = kernels_suite.tasks(wanted, batches, chosen_dtype, here, gemm_gflops=rate, allocator=kept, quick=quick)
     path = options.output(output, "kernels", [chosen_dtype], here, quick=quick)
     Run(Selection([]), plan, here, path, resume).finish(tasks, tables.ops_table)
+
+
+def overhead(
+    parts: Annotated[str, typer.Option(help="ops, blocks, networks, separated by commas. Default: all.")] = "",
+    models: Annotated[
+        str, typer.Option(help="Networks, on images of 32 x 32 pixels, separated by commas. Default: the suite's own.")
+    ] = "",
+    dtype: Dtype = "fp32",
+    peers: Peers = "",
+    rounds: Rounds = None,
+    threads: Annotated[
+        int, typer.Option(help="Threads of torch and of effops. With more, the wake-up of the others counts too.")
+    ] = 1,
+    compile: Compile = True,
+    device: Device = "cpu",
+    quick: Quick = False,
+    resume: Resume = False,
+    output: Output = None,
+) -> None:
+    """Time what a call costs beside its kernels: ops and blocks on one pixel, and networks on tiny images."""
+    devices.use(device)
+    chosen_dtype = options.dtype(dtype)
+    wanted = options.names(parts) or overhead_suite.PARTS
+    for part in wanted:
+        if part not in overhead_suite.PARTS:
+            raise unknown("part", part, overhead_suite.PARTS, f"the parts are {', '.join(overhead_suite.PARTS)}")
+    selection = select(_of_single_ops(), options.names(peers), compile=compile, quick=quick)
+    plan = options.schedule(overhead_suite.SCHEDULE, rounds, quick=quick)
+    set_threads(threads)
+    here = environment.capture()
+    tasks = overhead_suite.tasks(wanted, options.names(models), chosen_dtype, here, quick=quick)
+    path = options.output(output, "overhead", [chosen_dtype], here, quick=quick)
+    Run(selection, plan, here, path, resume).finish(tasks, tables.overhead_table)
 
 
 def _of_single_ops() -> dict[str, EvalPeer]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import device
 from bench.case import Case, Function, Provider
@@ -33,6 +33,13 @@ COPY = "copy"
 
 def _layout(weight: Tensor) -> Tensor:
     return ops.kernel_layout(weight) if weight.dim() == 4 else weight
+
+
+def fused_call(problem: Problem, module: nn.Module) -> Function:
+    """effops' answer to a problem, with the weights of the plain module."""
+    weights = tuple(_layout(weight) for weight in problem.weights(module))
+    function = getattr(ops, problem.op)
+    return lambda *inputs: problem.apply(function, weights, inputs)
 
 
 def known_ops(names: Sequence[str]) -> tuple[str, ...]:
@@ -133,12 +140,7 @@ class OpTask(EvalTask):
         cache = self.environment.last_level_cache_bytes
         self._sets = sets_past_cache(self._cost.bytes, cache) if self.cold else 1
         copies = [tuple(None if value is None else value.clone() for value in inputs) for _ in range(self._sets - 1)]
-
-        def fused() -> Function:
-            weights = tuple(_layout(weight) for weight in self.problem.weights(module))
-            function = getattr(ops, self.problem.op)
-            return lambda *inputs: self.problem.apply(function, weights, inputs)
-
+        fused = partial(fused_call, self.problem, module)
         return Case(module=module, inputs=[inputs, *copies], fused=fused, dtype=self.dtype)
 
     def extras(self) -> Mapping[str, Provider]:

@@ -37,6 +37,16 @@ def exit_code(*arguments: str) -> int:
         (["models", "--resolution", "-1"], "--resolution must be at least 1"),
         (["models", "--threads", "0"], "--threads must be at least 1"),
         (["ops", "--ops", "depthwise_conv"], "did you mean depthwise_conv_act"),
+        (["models", "--models", "timm/mobilenetv2_10"], "unknown model of timm"),
+        (["scaling", "--resolutions", "128,x"], "--resolutions takes positive numbers"),
+        (["scaling", "--batch", "0"], "--batch takes positive numbers"),
+        (["scaling", "--peers", "chanels_last"], "did you mean channels_last"),
+        (["coldstart", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
+        (["coldstart", "--rounds", "0"], "--rounds must be at least 1"),
+        (["memory", "--resolution", "0"], "--resolution must be at least 1"),
+        (["memory", "--peers", "onnx_runtime"], "did you mean onnxruntime"),
+        (["overhead", "--parts", "op"], "did you mean ops"),
+        (["overhead", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
         (["train", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
         (["train", "--peers", "chanels_last"], "did you mean channels_last"),
         (["train", "--dtypes", "fp32,fp64"], "the dtypes are fp32, bf16"),
@@ -58,6 +68,12 @@ def test_bad_arguments_exit_with_2_and_say_what_is_wrong(arguments, said, capsys
 def test_a_missing_gpu_is_told(capsys):
     assert exit_code("models", "--device", "cuda") == 2
     assert "needs a CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "scaling", "coldstart", "memory", "overhead"])
+def test_the_help_of_every_larger_suite_has_examples(command, capsys):
+    assert exit_code(command, "--help") == 0
+    assert f"python -m bench {command}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_kernels_of_every_kind_are_verified_and_timed(tmp_path):
