@@ -32,7 +32,12 @@ One network: [cyan]python -m bench models --models mobilenetv2_100 --batch 1,16 
 
 One op against the machine's limits: [cyan]python -m bench ops --ops depthwise_conv_act --batch 8[/cyan]
 
+Any network of timm or torchvision: [cyan]python -m bench models --models timm/mnasnet_100[/cyan]
+
 Training steps of two networks: [cyan]python -m bench train[/cyan]
+
+Cliffs over batch sizes and resolutions, calls, cold start and memory: [cyan]python -m bench scaling[/cyan],
+[cyan]overhead[/cyan], [cyan]coldstart[/cyan], [cyan]memory[/cyan]
 
 After an interruption: the same command with [cyan]--resume[/cyan]
 
