@@ -111,7 +111,8 @@ def measure_fresh(
     nor its memory are theirs; its seconds are among their figures as ``export_s``.
     """
     watcher.announce("float64 result")
-    runs = {peer.name: _Runs(peer, *_exact(case)) for peer in peers}
+    exact, allowed = _exact(case)
+    runs = {peer.name: _Runs(peer, exact, allowed) for peer in peers}
     foreign = ForeignLoad()
     watcher.plan(repetitions)
     with tempfile.TemporaryDirectory(prefix="effops-bench-") as name:

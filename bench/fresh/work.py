@@ -87,15 +87,18 @@ def _provider(peer: EvalPeer, case: Case) -> Provider:
         return peer.prepare(case)
 
 
+def _model_at_hand(network: Network) -> Callable[[], nn.Module]:
+    """A user of effops has its model where others have the plain one; fusing a copy of that is work of the start."""
+    if network.origin.library != "effops":
+        return network.subject
+    with torch.inference_mode(False):
+        model = network.subject()
+    return lambda: model
+
+
 @torch.inference_mode()
 def _start(asked: Request, network: Network, images: Tensor) -> dict[str, float]:
-    subject = network.subject
-    if network.origin.library == "effops":
-        # A user of effops has its model where others have the plain one; fusing a copy is work of the start.
-        with torch.inference_mode(False):
-            model = network.subject()
-        subject = lambda: model  # noqa: E731
-    case = _case(asked, network, images, subject)
+    case = _case(asked, network, images, _model_at_hand(network))
     peer = registry(EvalPeer)[asked.provider]
     begin = time.perf_counter()
     provider = _provider(peer, case)
