@@ -31,7 +31,7 @@ from .run import Run, set_threads
 
 SCALING_EXAMPLES = """[bold]Examples[/bold]
 
-One network, batch 1 to 64 and 128 to 512 pixels; ten minutes on two cores: [cyan]python -m bench scaling[/cyan]
+One network, batch 1 to 64 and 128 to 512 pixels: [cyan]python -m bench scaling[/cyan]
 
 Batch sizes alone, against eager: [cyan]python -m bench scaling --batch 1,2,3,4,6,8 --resolutions none
 --peers channels_last[/cyan]

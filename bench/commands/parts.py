@@ -23,7 +23,7 @@ from .run import Run, console, set_threads
 
 OVERHEAD_EXAMPLES = """[bold]Examples[/bold]
 
-Ops, blocks and networks against eager and compiled torch; ten minutes on two cores:
+Ops, blocks and networks against eager and compiled torch:
 [cyan]python -m bench overhead[/cyan]
 
 Half a minute, without compilers: [cyan]python -m bench overhead --no-compile[/cyan]

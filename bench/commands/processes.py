@@ -20,7 +20,7 @@ from .run import Run, set_threads
 
 COLDSTART_EXAMPLES = """[bold]Examples[/bold]
 
-Two networks, all peers; a quarter of an hour on two cores: [cyan]python -m bench coldstart[/cyan]
+Two networks, all peers, torch.compile ten times: [cyan]python -m bench coldstart[/cyan]
 
 Without what compiles for long: [cyan]python -m bench coldstart --no-compile[/cyan]
 
