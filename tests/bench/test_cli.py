@@ -187,6 +187,14 @@ def test_quick_runs_measure_verify_and_write(tmp_path, command, one_thread):
         assert all(r.share_of_limit > 0 and r.copy_gbps > 0 and r.bytes > 0 for r in rows)
 
 
+def test_ops_say_which_convolutions_are_none(tmp_path, one_thread, capsys):
+    chosen = ["--models", "efficientnet_cc_b0_4e", "--ops", "se_gate", "--peers", "eager", "--rounds", "1", "--quick"]
+    assert exit_code("ops", *chosen, "--output", tmp_path / "rows.csv", *one_thread) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "efficientnet_cc_b0_4e: 24 convolutions are no op, such as blocks.4." in said
+    assert "its kernel is mixed for every image (CondConv)" in said
+
+
 def test_a_quick_training_run_measures_verifies_and_writes(tmp_path, one_thread, capsys):
     path = tmp_path / "train.csv"
     chosen = ["--models", "mobilenetv3_small_075", "--peers", "channels_last", "--dtypes", "fp32"]
