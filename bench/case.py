@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,14 @@ class Case:
             the cache.
         fused: builds effops' answer to the same problem, with the same weights.
         dtype: of weights and images.
+        onnx: the module as an ONNX file, where there is one already, as users who serve have it.
     """
 
     module: nn.Module
     inputs: list[Inputs]
     fused: Callable[[], Function]
     dtype: torch.dtype
+    onnx: Path | None = None
 
     @cached_property
     def channels_last_inputs(self) -> list[Inputs]:

@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from effops.errors import EffopsError
 
-from . import allocator, environment, limits, options, record, runner, tables
-from . import device as devices
-from .commands_report import PLOT_EXAMPLES, REPORT_EXAMPLES, SPLIT_EXAMPLES, plot, report, split
+from . import record
+from .commands.networks import SCALING_EXAMPLES, models, scaling
+from .commands.parts import OVERHEAD_EXAMPLES, kernels, ops, overhead
+from .commands.processes import COLDSTART_EXAMPLES, MEMORY_EXAMPLES, coldstart, memory
+from .commands.reading import PLOT_EXAMPLES, REPORT_EXAMPLES, SPLIT_EXAMPLES, plot, report, split
+from .commands.run import console, errors
+from .commands.training import TRAIN_EXAMPLES, train
 from .compare import SAME, compare
 from .errors import BenchError
 from .peers import EvalPeer, Peer, TrainingPeer, registry
-from .selection import SUBJECT, Selection, is_subject, select
-from .timing import Schedule
-from .training import profiling
 
 _EXAMPLES = """[bold]Examples[/bold]
 
@@ -34,7 +33,14 @@ One network: [cyan]python -m bench models --models mobilenetv2_100 --batch 1,16 
 
 One op against the machine's limits: [cyan]python -m bench ops --ops depthwise_conv_act --batch 8[/cyan]
 
+Any network of timm or torchvision: [cyan]python -m bench models --models timm/mnasnet_100[/cyan]
+
 Training steps of two networks: [cyan]python -m bench train[/cyan]
+
+Cliffs over batch sizes and resolutions, calls, cold start and memory: [cyan]python -m bench scaling[/cyan],
+[cyan]overhead[/cyan], [cyan]coldstart[/cyan], [cyan]memory[/cyan]
+
+After an interruption: the same command with [cyan]--resume[/cyan]
 
 Where the time of a network goes: [cyan]python -m bench split --models efficientnet_b0[/cyan]
 
@@ -43,16 +49,6 @@ Figures: [cyan]python -m bench plot bench/results/*.csv[/cyan]
 One page to read, of all results: [cyan]python -m bench report --output report.html[/cyan]
 
 Did effops become slower? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
-
-_TRAIN_EXAMPLES = """[bold]Examples[/bold]
-
-Two networks, batch 16, float32 and bfloat16 autocast; ten minutes on two cores: [cyan]python -m bench train[/cyan]
-
-One network in float32: [cyan]python -m bench train --models efficientnet_b0 --dtypes fp32 --no-compile[/cyan]
-
-A smoke test of it: [cyan]python -m bench train --quick[/cyan]
-
-Where a step spends its time: [cyan]python -m bench train --profile --models mobilenetv3_large_100[/cyan]"""
 
 app = typer.Typer(
     help="effops against its peers: interleaved, verified, with the environment in every row.",
@@ -63,192 +59,15 @@ app = typer.Typer(
     add_completion=False,
 )
 _NUMBERS = ("batch", "old ms", "new ms", "change", "drift")
-_console = tables.console()
-_errors = Console(stderr=True)
 
-Models = Annotated[str, typer.Option(help="Networks, separated by commas. Default: the suite's own.")]
-Batch = Annotated[str, typer.Option(help="Batch sizes, separated by commas. Default: 1,8; with --quick 1.")]
-Dtype = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
-Peers = Annotated[str, typer.Option(help="Peers of effops, separated by commas. Default: all.")]
-Rounds = Annotated[int | None, typer.Option(help="Interleaved rounds, one sample of every provider each.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of torch and of effops. Default: torch's own.")]
-Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Leave out peers that compile.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A smoke test: fewer rounds and cases, no compilers.")]
-Output = Annotated[Path | None, typer.Option(help="CSV to write. Default: a file in bench/results.")]
-
-
-def _set_threads(threads: int | None) -> None:
-    options.positive("--threads", threads)
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def _finish(tasks: Sequence[runner.Task], selection: Selection, plan: Schedule, path: Path, table) -> None:
-    """Run, report, and leave with code 1 when effops is wrong or failed."""
-    rows = runner.run(tasks, selection, plan, path, _console)
-    _console.print(table(rows))
-    tables.print_environment(_console, rows)
-    tables.print_exclusions(_console, rows)
-    tables.print_noise(_console, rows)
-    _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
-    # A mode of effops may be missing, effops itself may not.
-    invalid = [
-        row
-        for row in rows
-        if is_subject(row.provider) and row.status != "ok" and (row.provider == SUBJECT or row.status != "skipped")
-    ]
-    if invalid:
-        _errors.print(f"[red]effops gave no valid result in {len(invalid)} cases: see above")
-        raise typer.Exit(1)
-
-
-@app.command()
-def models(
-    models: Models = "",
-    batch: Batch = "",
-    resolution: Annotated[int | None, typer.Option(help="Side of the images. Default: every network's own.")] = None,
-    dtype: Dtype = "fp32",
-    peers: Peers = "",
-    rounds: Rounds = None,
-    threads: Threads = None,
-    compile: Compile = True,
-    device: Device = "cpu",
-    quick: Quick = False,
-    output: Output = None,
-) -> None:
-    """Time whole networks in eval against the same networks in plain torch."""
-    from .suites import models as suite
-
-    devices.use(device)
-    options.positive("--resolution", resolution)
-    chosen_dtype = options.dtype(dtype)
-    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
-    plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
-    _set_threads(threads)
-    here = environment.capture()
-    batches = options.batches(batch, quick=quick)
-    tasks = suite.tasks(options.names(models) or suite.NAMES, batches, resolution, chosen_dtype, here)
-    path = options.output(output, "models", [chosen_dtype], here, quick=quick)
-    _finish(tasks, selection, plan, path, tables.models_table)
-
-
-@app.command()
-def ops(
-    ops: Annotated[str, typer.Option(help="Functions of effops.ops, separated by commas. Default: all.")] = "",
-    models: Models = "",
-    batch: Batch = "",
-    dtype: Dtype = "fp32",
-    peers: Peers = "",
-    rounds: Rounds = None,
-    threads: Threads = None,
-    warm: Annotated[bool, typer.Option("--warm", help="Read the same buffers in every call.")] = False,
-    compile: Compile = True,
-    device: Device = "cpu",
-    quick: Quick = False,
-    output: Output = None,
-) -> None:
-    """Time single ops at the networks' shapes, against unfused torch and against the machine's limits."""
-    from .suites import models as networks
-    from .suites import ops as suite
-
-    devices.use(device)
-    chosen_dtype = options.dtype(dtype)
-    wanted = suite.known_ops(options.names(ops))
-    known = {name: peer for name, peer in registry(EvalPeer).items() if peer.single_ops}
-    selection = select(known, options.names(peers), compile=compile, quick=quick)
-    plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
-    _set_threads(threads)
-    batches = options.batches(batch, quick=quick)
-    found = suite.unique_problems(options.names(models) or networks.NAMES, wanted)
-    kept = allocator.keep_blocks()
-    here = environment.capture()
-    rate = limits.gemm_gflops(chosen_dtype)
-    _console.print(f"matrix product: {rate:.0f} GFLOP/s in {chosen_dtype}", highlight=False)
-    tasks = suite.tasks(
-        suite.quick_subset(found) if quick else found,
-        batches,
-        chosen_dtype,
-        here,
-        gemm_gflops=rate,
-        cold=not warm,
-        allocator=kept,
-    )
-    path = options.output(output, "ops", [chosen_dtype], here, quick=quick)
-    _finish(tasks, selection, plan, path, tables.ops_table)
-
-
-@app.command()
-def kernels(
-    rows: Annotated[str, typer.Option(help="Rows of the op table, separated by commas. Default: all.")] = "",
-    batch: Annotated[str, typer.Option(help="Batch sizes. Default: 4 on a CPU, 128 on a GPU.")] = "",
-    dtype: Dtype = "fp32",
-    rounds: Rounds = None,
-    threads: Threads = None,
-    device: Device = "cpu",
-    quick: Quick = False,
-    output: Output = None,
-) -> None:
-    """Time the rows of the op table, those of training too, in every backend of the device."""
-    from .suites import kernels as suite
-
-    devices.use(device)
-    chosen_dtype = options.dtype(dtype)
-    wanted = suite.known_rows(options.names(rows))
-    plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
-    _set_threads(threads)
-    batches = options.batches(batch, quick=quick, usual=suite.BATCHES[device])
-    kept = allocator.keep_blocks()
-    here = environment.capture()
-    rate = limits.gemm_gflops(chosen_dtype)
-    tasks = suite.tasks(wanted, batches, chosen_dtype, here, gemm_gflops=rate, allocator=kept, quick=quick)
-    path = options.output(output, "kernels", [chosen_dtype], here, quick=quick)
-    _finish(tasks, Selection([]), plan, path, tables.ops_table)
-
-
-@app.command(epilog=_TRAIN_EXAMPLES)
-def train(
-    models: Models = "",
-    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas. Default: 16; with --quick 4.")] = "",
-    resolution: Annotated[
-        int | None, typer.Option("--resolution", "--size", help="Side of the images. Default: 224; with --quick 64.")
-    ] = None,
-    dtypes: Annotated[
-        str, typer.Option("--dtypes", "--dtype", help="fp32, bf16 or fp16 (autocast). Default: fp32 and bf16.")
-    ] = "",
-    peers: Peers = "",
-    rounds: Annotated[
-        int | None, typer.Option(help="Interleaved rounds, one sample of every provider each. Default: as time allows.")
-    ] = None,
-    threads: Threads = None,
-    compile: Compile = True,
-    device: Device = "cpu",
-    quick: Quick = False,
-    output: Output = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Show where the time of effops' step goes, for the first case; no timing.")
-    ] = False,
-) -> None:
-    """Time training steps, and what they hold in memory, against the same networks in plain torch."""
-    from .suites import train as suite
-
-    devices.use(device)
-    options.positive("--resolution", resolution)
-    chosen_dtypes = options.dtypes(dtypes)
-    selection = select(registry(TrainingPeer), options.names(peers), compile=compile, quick=quick)
-    plan = options.schedule(suite.SCHEDULE, rounds, quick=quick)
-    _set_threads(threads)
-    here = environment.capture()
-    batches = options.batches(batch, quick=quick, usual=suite.BATCHES[quick])
-    resolution = resolution or suite.RESOLUTION[quick]
-    tasks = suite.tasks(options.names(models) or suite.NAMES, batches, resolution, chosen_dtypes, here)
-    if profile:
-        profiling.show(_console, tasks[0].label, suite.profiled(tasks[0]))
-        return
-    path = options.output(output, "train", chosen_dtypes, here, quick=quick)
-    _finish(tasks, selection, plan, path, tables.train_table)
-
-
+app.command()(models)
+app.command(epilog=SCALING_EXAMPLES)(scaling)
+app.command(epilog=COLDSTART_EXAMPLES)(coldstart)
+app.command(epilog=MEMORY_EXAMPLES)(memory)
+app.command()(ops)
+app.command()(kernels)
+app.command(epilog=OVERHEAD_EXAMPLES)(overhead)
+app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command(epilog=SPLIT_EXAMPLES)(split)
 app.command(epilog=PLOT_EXAMPLES)(plot)
 app.command(epilog=REPORT_EXAMPLES)(report)
@@ -278,9 +97,9 @@ def compare_command(
             f"{item.drift - 1:+.1%}",
             f"[{colour}]{item.verdict}",
         )
-    _console.print(table)
+    console.print(table)
     regressed = sum(item.regressed for item in comparisons)
-    _console.print(f"{regressed} of {len(comparisons)} problems regressed", highlight=False)
+    console.print(f"{regressed} of {len(comparisons)} problems regressed", highlight=False)
     raise typer.Exit(1 if regressed else 0)
 
 
@@ -294,7 +113,7 @@ def peers_command() -> None:
         missing = peer.missing()
         serves = ("yes" if isinstance(peer, kind) else "" for kind in (EvalPeer, TrainingPeer))
         table.add_row(peer.name, peer.summary, *serves, f"[yellow]no: {missing}" if missing else "[green]yes")
-    _console.print(table)
+    console.print(table)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -302,5 +121,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="python -m bench")
     except (BenchError, EffopsError, OSError) as error:
-        _errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import re
@@ -16,6 +17,7 @@ import torch
 from . import device
 
 ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("timm", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -28,6 +30,7 @@ class Environment:
         backend: what EFFOPS_BACKEND forces, or "default": effops chooses.
         git_sha: commit of the checkout, with "+" when files differ from it; empty outside a checkout.
         device: "cpu", or the name of the GPU that the run computed on.
+        packages: the libraries and engines of the peers with their versions, separated by spaces.
         isa: the instruction set that effops' kernels use, or "none" without the C++ extension.
         torch_isa: the instruction set that torch's own kernels use.
         threads: torch's intra-op threads.
@@ -49,6 +52,7 @@ class Environment:
     affinity: str
     last_level_cache_bytes: int
     device: str = "cpu"
+    packages: str = ""
 
 
 def _cpu_model() -> str:
@@ -90,7 +94,8 @@ def _git(*arguments: str) -> str:
 
 def _git_sha() -> str:
     sha = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no")
+    # The CSV that a run writes is no change of what it measures.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
     return f"{sha}+" if sha and changed else sha
 
 
@@ -102,6 +107,16 @@ def _effops() -> tuple[str, str]:
     except ImportError:
         return "not importable", "none"
     return effops.__version__, "none" if extension.module is None else extension.module.isa()
+
+
+def _packages() -> str:
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return " ".join(found)
 
 
 def capture() -> Environment:
@@ -122,4 +137,5 @@ def capture() -> Environment:
         threads=torch.get_num_threads(),
         affinity=_affinity(),
         last_level_cache_bytes=device.cache_bytes(last_level_cache_bytes()),
+        packages=_packages(),
     )

@@ -12,6 +12,8 @@ class BenchError(ValueError):
 
 def unknown(kind: str, name: str, known: Iterable[str], remedy: str) -> BenchError:
     """The error for a name that is not known, with the nearest known names."""
-    near = difflib.get_close_matches(name, list(known), n=3)
+    close = difflib.get_close_matches(name, set(known), n=20)
+    likeness = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in close}
+    near = sorted(close, key=lambda other: (-likeness[other], other))[:3]
     hint = f"did you mean {', '.join(near)}? " if near else ""
     return BenchError(f"unknown {kind} {name!r}: {hint}{remedy}")

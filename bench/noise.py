@@ -44,7 +44,8 @@ class ForeignLoad:
 
     @staticmethod
     def _now() -> tuple[float, float, float | None]:
-        return time.perf_counter(), time.process_time(), _busy_seconds()
+        # User and system time of this process and of those that it started and that have ended.
+        return time.perf_counter(), sum(os.times()[:4]), _busy_seconds()
 
     def share(self) -> float | None:
         """Their share of all processor time, 0 to 1, or None where the kernel does not tell."""

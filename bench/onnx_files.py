@@ -19,23 +19,28 @@ _folder = tempfile.TemporaryDirectory(prefix="effops-bench-")
 
 
 def onnx_file(module: nn.Module, images: Tensor) -> Path:
-    """The network as torch's own exporter writes it, for images of exactly this shape; input ``images``."""
+    """The network as an ONNX file for images of exactly this shape, made once while the network lives."""
     made = _files.setdefault(module, {})
     shape = tuple(images.shape)
     if shape not in made:
         path = Path(_folder.name) / f"{id(module)}-{'x'.join(map(str, shape))}.onnx"
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (images,),
-                path,
-                dynamo=True,
-                input_names=["images"],
-                output_names=["logits"],
-                external_data=False,
-                verbose=False,
-            )
+        export(module, images, path)
         made[shape] = path
     return made[shape]
+
+
+def export(module: nn.Module, images: Tensor, path: Path) -> None:
+    """Write the network with torch's own exporter, for images of exactly this shape; its input is ``images``."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (images,),
+            path,
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )

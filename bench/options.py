@@ -26,14 +26,19 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(part for part in re.split(r"[,\s]+", text) if part))
 
 
-def batches(text: str, *, quick: bool, usual: Sequence[int] = BATCHES) -> list[int]:
-    """Batch sizes such as "1,8"; without any the usual ones, of which a quick run takes the first."""
+def numbers(option: str, text: str) -> list[int]:
+    """A list of positive numbers such as "1,8"."""
     values = []
     for part in names(text):
         if not part.isdecimal() or int(part) < 1:
-            raise BenchError(f"--batch takes positive numbers separated by commas, such as 1,8; got {part!r}")
+            raise BenchError(f"{option} takes positive numbers separated by commas, such as 1,8; got {part!r}")
         values.append(int(part))
-    return values or list(usual[:1] if quick else usual)
+    return values
+
+
+def batches(text: str, *, quick: bool, usual: Sequence[int] = BATCHES) -> list[int]:
+    """Batch sizes such as "1,8"; without any the usual ones, of which a quick run takes the first."""
+    return numbers("--batch", text) or list(usual[:1] if quick else usual)
 
 
 def dtype(text: str) -> torch.dtype:

@@ -7,10 +7,21 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from .environment import Environment
 from .errors import BenchError
+
+
+class CaseKey(NamedTuple):
+    """What rows must share to be compared with each other, and what no other case of a file has."""
+
+    suite: str
+    case: str
+    batch: int
+    resolution: int | None
+    dtype: str
+    cache: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +29,7 @@ class Row:
     """What one provider did in one case.
 
     Attributes:
-        suite: what was measured, such as "ops", "models", "train" or "split".
+        suite: the command that measured it, such as "models".
         case: readable name of the problem, unique in a suite together with batch and dtype.
         op: function of ``effops.ops`` in the ops suite, row of the op table in kernels, kind of kernel in split; else
             empty.
@@ -30,8 +41,12 @@ class Row:
         status: "ok", "skipped" (cannot run here), "failed" (raised an error) or "wrong" (disqualified, not
             timed).
         reason: why, when the status is not "ok".
+        import_s, export_s: seconds for importing the provider's libraries, and for writing the ONNX file that it reads;
+            in neither of the times below.
         prepare_s: seconds for building and the first call, compilation included.
-        p20_ms, p50_ms, p80_ms: milliseconds a call, or a training step, over ``rounds`` interleaved samples.
+        first_call_s: the first call's part of these.
+        p20_ms, p50_ms, p80_ms: milliseconds a call, or a training step, over ``rounds`` interleaved samples; in the
+            coldstart suite to the first result.
         error, allowed_error: largest difference to float64 over the largest float64 value, and its limit. In
             the train suite, of the tensor that comes nearest to its limit: loss, gradient or statistic, in
             the 2-norm.
@@ -42,7 +57,9 @@ class Row:
         limit: which of the two binds, "bandwidth" or "arithmetic".
         share_of_limit: time at that limit over p50.
         held_bytes: activations that a training step holds between forward and backward.
-        peak_bytes: growth of the process's resident memory at the highest point of a training step.
+        peak_bytes: growth of the process's resident memory at the highest point of a training step; in the memory
+            suite, of preparation and first calls.
+        steady_bytes: the same at the highest point of later calls.
         others: share of the processors that other processes took while the case ran.
         load_1m: load average when the case ended.
     """
@@ -60,7 +77,10 @@ class Row:
     provider: str
     status: str
     reason: str = ""
+    import_s: float | None = None
+    export_s: float | None = None
     prepare_s: float | None = None
+    first_call_s: float | None = None
     rounds: int | None = None
     p20_ms: float | None = None
     p50_ms: float | None = None
@@ -77,19 +97,22 @@ class Row:
     share_of_limit: float | None = None
     held_bytes: int | None = None
     peak_bytes: int | None = None
+    steady_bytes: int | None = None
     others: float | None = None
     load_1m: float | None = None
     environment: Environment
 
     @property
-    def problem(self) -> tuple[str, str, int, int | None, str, str]:
-        """What rows must share to be compared with each other."""
-        return self.suite, self.case, self.batch, self.resolution, self.dtype, self.cache
+    def key(self) -> CaseKey:
+        return CaseKey(self.suite, self.case, self.batch, self.resolution, self.dtype, self.cache)
 
 
 _ROW_FIELDS = [field.name for field in fields(Row) if field.name != "environment"]
 # Columns that came later; files from before stay readable.
-_LATER = {"held_bytes", "peak_bytes", "device"}
+_LATER = {
+    *("held_bytes", "peak_bytes", "steady_bytes", "import_s", "export_s", "first_call_s"),
+    *("device", "packages"),
+}
 _ENVIRONMENT_FIELDS = [field.name for field in fields(Environment)]
 COLUMNS = [*_ROW_FIELDS, *_ENVIRONMENT_FIELDS]
 _TYPES: dict[str, Any] = {**get_type_hints(Environment), **get_type_hints(Row)}

@@ -14,7 +14,7 @@ from .measure import CaseResult, Measurement, measure
 from .noise import load_average
 from .peers import EvalPeer, Peer
 from .progress import Watcher, case_progress
-from .record import Row, write
+from .record import CaseKey, Row, write
 from .selection import Selection
 from .timing import Schedule
 
@@ -26,6 +26,15 @@ class Task(ABC):
     @abstractmethod
     def label(self) -> str:
         """What the progress bar says."""
+
+    @property
+    @abstractmethod
+    def key(self) -> CaseKey:
+        """What its rows share; known before anything is built."""
+
+    def providers(self, selection: Selection) -> list[str]:
+        """Who has a row when the case is done."""
+        return [*(peer.name for peer in selection.peers), *selection.left_out]
 
     @abstractmethod
     def measure(self, peers: Sequence[Peer], schedule: Schedule, watcher: Watcher) -> CaseResult:
@@ -76,17 +85,36 @@ def _fill(template: Row, measurement: Measurement, result: CaseResult) -> Row:
     return row
 
 
-def run(tasks: Sequence[Task], selection: Selection, schedule: Schedule, output: Path, console: Console) -> list[Row]:
-    """Measure every task with every peer and write the CSV."""
-    rows: list[Row] = []
+def run(
+    tasks: Sequence[Task],
+    selection: Selection,
+    schedule: Schedule,
+    output: Path,
+    console: Console,
+    earlier: Mapping[CaseKey, list[Row]] | None = None,
+) -> list[Row]:
+    """Measure every task with every peer and write the CSV.
+
+    Args:
+        earlier: cases that are not measured again; they stay in the CSV.
+
+    Returns:
+        The rows of the tasks, in their order.
+    """
+    known = dict(earlier or {})
     with case_progress(console, len(tasks), schedule.rounds) as progress:
         for task in tasks:
+            if task.key in known:
+                progress.case_done()
+                continue
             progress.start_case(task.label)
             result = task.measure(selection.peers, schedule, progress)
             left_out = [Measurement(name, "skipped", reason) for name, reason in selection.left_out.items()]
             template = task.template()
-            for measurement in [*result.measurements, *left_out]:
-                rows.append(task.complete(_fill(template, measurement, result), result))
-            write(rows, output)
+            known[task.key] = [
+                task.complete(_fill(template, measurement, result), result)
+                for measurement in [*result.measurements, *left_out]
+            ]
+            write([row for rows in known.values() for row in rows], output)
             progress.case_done()
-    return rows
+    return [row for task in tasks for row in known[task.key]]

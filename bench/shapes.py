@@ -2,95 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from effops.arch import Arch, Block, ConvBNAct, DepthwiseSeparable, InvertedResidual, SqueezeExcite
+from effops.arch import Arch, Block, Conv, ConvBNAct, DepthwiseSeparable, SqueezeExcite
 
 from .problems import SAME, DenseConv, DepthwiseConv, PointwiseConv, Problem, SqueezeExciteGate
 
+# Convolutions of a universal inverted residual that are linear wherever they stand.
+_LINEAR = {"dw_start.conv", "pw_proj.conv", "dw_end.conv"}
 
-def _padding(arch: Arch, kernel_size: int, stride: int) -> int | str:
+
+def why_no_op(conv: Conv) -> str | None:
+    """Why a convolution is no call of ``effops.ops``, or None."""
+    if conv.experts:
+        return "its kernel is mixed for every image (CondConv)"
+    if conv.groups > 1 and not conv.depthwise:
+        return "it has groups of several channels"
+    return None
+
+
+def without_ops(arch: Arch) -> dict[str, str]:
+    """The convolutions of a network that :func:`problems` leaves out, by name, and why."""
+    reasons = {conv.name: why_no_op(conv) for conv in arch.convs()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _padding(arch: Arch, conv: Conv) -> int | str:
     """SAME at stride 1 is the symmetric padding; naming it so makes equal problems equal."""
-    return SAME if arch.padding == SAME and stride > 1 else (kernel_size - 1) // 2
+    return SAME if arch.padding == SAME and conv.stride > 1 else (conv.kernel_size - 1) // 2
 
 
-def _after(size: int, kernel_size: int, stride: int, padding: int | str) -> int:
-    if padding == SAME:
-        return -(-size // stride)
-    return (size + 2 * padding - kernel_size) // stride + 1
-
-
-def _pointwise(
-    size: int, in_channels: int, out_channels: int, act: str, *, gated: bool = False, residual: bool = False
-) -> PointwiseConv:
-    return PointwiseConv(
-        size=size, in_channels=in_channels, out_channels=out_channels, act=act, gated=gated, residual=residual
-    )
-
-
-def _depthwise(
-    block: Block, channels: int, size: int, padding: int | str, se: SqueezeExcite | None
+def _convolution(
+    arch: Arch,
+    conv: Conv,
+    size: int,
+    act: str,
+    *,
+    pool: bool = False,
+    gated: bool = False,
+    residual: bool = False,
 ) -> Iterator[Problem]:
-    """The depthwise convolution of a block, and the gate that its pooled result feeds."""
-    yield DepthwiseConv(
-        size=size,
-        channels=channels,
-        kernel_size=block.kernel_size,
-        stride=block.stride,
-        padding=padding,
-        act=block.act,
-        pool=se is not None,
-    )
-    if se is not None:
-        yield SqueezeExciteGate(channels=channels, reduced=se.channels, act=se.act, gate=se.gate)
-
-
-def _of_block(block: Block, size: int, padding: int | str) -> Iterator[Problem]:
-    after = _after(size, block.kernel_size, block.stride, padding)
-    if isinstance(block, ConvBNAct) and block.kernel_size == 1:
-        yield _pointwise(size, block.in_channels, block.out_channels, block.act)
-    elif isinstance(block, ConvBNAct):
-        yield DenseConv(
-            size=size,
-            in_channels=block.in_channels,
-            out_channels=block.out_channels,
-            kernel_size=block.kernel_size,
-            stride=block.stride,
-            padding=padding,
-            act=block.act,
-        )
-    elif isinstance(block, (DepthwiseSeparable, InvertedResidual)):
-        width = block.in_channels
-        if isinstance(block, InvertedResidual):
-            width = block.mid_channels
-            yield _pointwise(size, block.in_channels, width, block.act)
-        yield from _depthwise(block, width, size, padding, block.se)
-        yield _pointwise(
-            after, width, block.out_channels, "identity", gated=block.se is not None, residual=block.residual
-        )
+    """A convolution on a map of this side; nothing for one that is no op."""
+    if why_no_op(conv):
+        return
+    if conv.kernel_size == 1:
+        channels = {"in_channels": conv.in_channels, "out_channels": conv.out_channels}
+        yield PointwiseConv(size=size, **channels, act=act, gated=gated, residual=residual)
+        return
+    window = {"kernel_size": conv.kernel_size, "stride": conv.stride, "padding": _padding(arch, conv), "act": act}
+    if conv.depthwise:
+        yield DepthwiseConv(size=size, channels=conv.in_channels, **window, pool=pool)
     else:
-        raise NotImplementedError(f"bench/shapes.py does not know the block {type(block).__name__}")
+        yield DenseConv(size=size, in_channels=conv.in_channels, out_channels=conv.out_channels, **window)
+
+
+def _after(arch: Arch, conv: Conv, size: int) -> tuple[int, Problem | None]:
+    """The side of the map after a convolution and its anti-aliasing, and the op that the latter is."""
+    size = conv.output_size(size, arch.padding)
+    if conv.anti_alias is None:
+        return size, None
+    if conv.anti_alias == "avg":
+        return size // 2, None
+    window = {"kernel_size": 3, "stride": 2, "padding": 1, "act": "identity", "pool": False}
+    return (size + 1) // 2, DepthwiseConv(size=size, channels=conv.out_channels, **window)
+
+
+def act_after(block: Block, conv: Conv) -> str:
+    """The activation after a convolution of a block, which is not one of its squeeze-excite."""
+    last = conv == block.convs()[-1]
+    if last and isinstance(block, DepthwiseSeparable):
+        return block.project_act
+    linear = conv.name in _LINEAR or (last and not isinstance(block, ConvBNAct))
+    return "identity" if linear else block.act
+
+
+def _around(names: Sequence[str]) -> tuple[str, str]:
+    """The convolutions before and after the squeeze-excite."""
+    return names[names.index("se.conv_reduce") - 1], names[names.index("se.conv_expand") + 1]
+
+
+def _of_block(arch: Arch, block: Block, size: int) -> Iterator[Problem]:
+    """The ops of a block of convolutions in a row, some with a squeeze-excite before the projection."""
+    convs = [conv for conv in block.convs() if not conv.gating]
+    se: SqueezeExcite | None = getattr(block, "se", None)
+    # Group norm is no part of an op, and what comes after it is none either.
+    folded = not arch.norm_group
+    names = [conv.name for conv in block.convs()]
+    # The squeeze-excite reads the mean of what comes before it and gates what the projection after it reads.
+    pooled, gating = _around(names) if se else (None, None)
+    for conv in convs:
+        gated = conv.name == gating
+        if gated:
+            yield SqueezeExciteGate(channels=conv.in_channels, reduced=se.channels, act=se.act, gate=se.gate)
+        yield from _convolution(
+            arch,
+            conv,
+            size,
+            act_after(block, conv) if folded else "identity",
+            pool=conv.name == pooled and conv.anti_alias is None and folded,
+            gated=gated,
+            residual=block.residual and conv is convs[-1] and folded,
+        )
+        size, blur = _after(arch, conv, size)
+        if blur:
+            yield blur
+
+
+def _of_attention(arch: Arch, block: Block, size: int) -> Iterator[Problem]:
+    """The convolutions around an attention: keys and values work on a map of their own."""
+    key_size = size
+    for conv in block.convs():
+        if not conv.keys:
+            yield from _convolution(arch, conv, size, "identity")
+            continue
+        before = size if conv.kernel_size > 1 else key_size
+        yield from _convolution(arch, conv, before, "identity")
+        key_size, _ = _after(arch, conv, before)
 
 
 def problems(arch: Arch, resolution: int | None = None) -> Iterator[Problem]:
-    """Every op of a network at a resolution (its own by default), from stem to head, with repetitions."""
+    """The ops of a network at a resolution (its own by default), from stem to head, with repetitions.
+
+    Every convolution but those of :func:`without_ops`, and the gates of squeeze-excite; the products of attention and
+    the classifier are left out.
+    """
     size = arch.resolution if resolution is None else resolution
-    stem = arch.stem
-    padding = _padding(arch, stem.kernel_size, stem.stride)
-    yield DenseConv(
-        size=size,
-        in_channels=3,
-        out_channels=stem.channels,
-        kernel_size=stem.kernel_size,
-        stride=stem.stride,
-        padding=padding,
-        act=stem.act,
-    )
-    size = _after(size, stem.kernel_size, stem.stride, padding)
+    act = "identity" if arch.norm_group else arch.stem.act
+    stem = arch.stem_conv()
+    yield from _convolution(arch, stem, size, act)
+    size, _ = _after(arch, stem, size)
     for stage in arch.stages:
         for block in stage:
-            padding = _padding(arch, block.kernel_size, block.stride)
-            yield from _of_block(block, size, padding)
-            size = _after(size, block.kernel_size, block.stride, padding)
-    head = arch.head
-    yield _pointwise(1 if head.pooled else size, arch.trunk_channels, head.channels, head.act)
+            attends = any(conv.keys for conv in block.convs())
+            yield from (_of_attention if attends else _of_block)(arch, block, size)
+            for conv in block.convs():
+                if not (conv.gating or conv.keys):
+                    size, _ = _after(arch, conv, size)
+    head = arch.head_conv()
+    if head:
+        act = "identity" if arch.norm_group and arch.head.norm else arch.head.act
+        yield from _convolution(arch, head, 1 if arch.head.pooled else size, act)

@@ -31,7 +31,7 @@ def grouped(rows: Iterable[Row]) -> dict[tuple, dict[str, Row]]:
     """Rows by problem, and there by provider."""
     problems: dict[tuple, dict[str, Row]] = {}
     for row in rows:
-        problems.setdefault(row.problem, {})[row.provider] = row
+        problems.setdefault(row.key, {})[row.provider] = row
     return problems
 
 
@@ -54,17 +54,19 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(sum(math.log(value) for value in values) / len(values))
 
 
-def _milliseconds(value: float) -> str:
+def _short(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _times(row: Row | None) -> str:
+def _times(row: Row | None, per_ms: float = 1.0) -> str:
+    """A row's time and its spread, in a unit of which so many make a millisecond."""
     if row is None:
         return ""
     if row.p50_ms is None:
         colour = "red" if row.status in ("wrong", "failed") else "dim"
         return f"[{colour}]{row.status}"
-    return f"{_milliseconds(row.p50_ms)} [dim]{_milliseconds(row.p20_ms)}-{_milliseconds(row.p80_ms)}"
+    p20, p50, p80 = (_short(value * per_ms) for value in (row.p20_ms, row.p50_ms, row.p80_ms))
+    return f"{p50} [dim]{p20}-{p80}"
 
 
 def _ratio(ratio: float | None) -> str:
@@ -75,10 +77,20 @@ def _ratio(ratio: float | None) -> str:
 
 def models_table(rows: Sequence[Row]) -> Table:
     """Milliseconds of every provider, and how many times faster effops is than each peer."""
-    names = providers(rows)
+    return _speedups(rows, "Whole networks in eval: ms p50 p20-p80, and effops' speed-up over each peer", 1.0)
+
+
+def overhead_table(rows: Sequence[Row]) -> Table:
+    """Microseconds of every provider, and how many times faster effops is than each peer."""
+    return _speedups(rows, "Calls on tiny maps: µs p50 p20-p80, and effops' speed-up over each peer", 1e3)
+
+
+def _speedups(rows: Sequence[Row], title: str, per_ms: float) -> Table:
+    # Who was skipped everywhere is said below the table, once.
+    names = providers(row for row in rows if row.status != "skipped")
     peers = [name for name in names if name != SUBJECT]
-    table = Table(title="Whole networks in eval: ms p50 p20-p80, and effops' speed-up over each peer")
-    table.add_column("network")
+    table = Table(title=title)
+    table.add_column("case", no_wrap=True)
     table.add_column("batch", justify="right")
     table.add_column(SUBJECT, justify="right")
     for peer in peers:
@@ -87,10 +99,11 @@ def models_table(rows: Sequence[Row]) -> Table:
     ratios: dict[str, list[float]] = {peer: [] for peer in peers}
     for by_provider in grouped(rows).values():
         row = next(iter(by_provider.values()))
-        cells = [f"{row.case}@{row.resolution} {row.dtype}", str(row.batch), _times(by_provider.get(SUBJECT))]
+        size = f"@{row.resolution}" if row.resolution else ""
+        cells = [f"{row.case}{size} {row.dtype}", str(row.batch), _times(by_provider.get(SUBJECT), per_ms)]
         for peer in peers:
             ratio = speedup(by_provider, peer)
-            cells += [_times(by_provider.get(peer)), _ratio(ratio)]
+            cells += [_times(by_provider.get(peer), per_ms), _ratio(ratio)]
             if ratio is not None:
                 ratios[peer].append(ratio)
         table.add_row(*cells)

@@ -38,9 +38,13 @@ class EvalPeer(Peer):
 
     Attributes:
         single_ops: it is compared on single ops too; preparing whole networks alone is worth its time otherwise.
+        reads_onnx: it runs the plain network's ONNX file.
+        imports: what its user imports, in this order, before there is a model.
     """
 
     single_ops: ClassVar[bool] = True
+    reads_onnx: ClassVar[bool] = False
+    imports: ClassVar[tuple[str, ...]] = ("torch",)
 
     @abstractmethod
     def prepare(self, case: Case) -> Provider:

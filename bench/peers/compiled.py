@@ -20,6 +20,8 @@ class Compiled(EvalPeer, TrainingPeer):
     summary = "torch.compile, default mode, static shapes, channels_last"
     place = 3
     compiles = True
+    # torch.compile would import these on its first use.
+    imports = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
     mode: ClassVar[str | None] = None
 
     def prepare(self, case: Case) -> Provider:
@@ -43,6 +45,7 @@ class Frozen(EvalPeer):
     place = 5
     compiles = True
     single_ops = False
+    imports = Compiled.imports
 
     def missing(self) -> str | None:
         return None if device.current().type == "cpu" else "it packs weights for CPU kernels"

@@ -16,6 +16,7 @@ class Effops(EvalPeer, TrainingPeer):
     name = "effops"
     summary = "effops on the backend that it chooses itself"
     place = 0
+    imports = ("torch", "effops")
 
     def missing(self) -> str | None:
         try:

@@ -28,6 +28,7 @@ class Engine(EvalPeer):
 
     compiles = True
     single_ops = False
+    reads_onnx = True
     packages: ClassVar[tuple[str, ...]]
 
     def missing(self) -> str | None:
@@ -39,11 +40,13 @@ class Engine(EvalPeer):
         return None
 
     def prepare(self, case: Case) -> Provider:
-        images = case.inputs[0][0]
         # Weights and images of a bfloat16 case are float32 at its door: the engine rounds them itself.
-        module = case.module if case.dtype == torch.float32 else copy.deepcopy(case.module).float()
-        path = onnx_file(module, images.float())
-        return Provider(self.load(str(path), case.dtype), [(x.float().contiguous(),) for (x,) in case.inputs])
+        images = [(x.float().contiguous(),) for (x,) in case.inputs]
+        path = case.onnx
+        if path is None:
+            module = case.module if case.dtype == torch.float32 else copy.deepcopy(case.module).float()
+            path = onnx_file(module, images[0][0])
+        return Provider(self.load(str(path), case.dtype), images)
 
     @abstractmethod
     def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -56,6 +59,7 @@ class OnnxRuntime(Engine):
     summary = "ONNX Runtime, all graph optimisations, CPU provider"
     place = 6
     packages = ("onnx", "onnxscript", "onnxruntime")
+    imports = ("onnxruntime",)
 
     def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         import onnxruntime
@@ -75,6 +79,7 @@ class OpenVino(Engine):
     summary = "OpenVINO, latency hint, on the CPU"
     place = 7
     packages = ("onnx", "onnxscript", "openvino")
+    imports = ("openvino",)
     precisions: ClassVar[dict[torch.dtype, str]] = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
     def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

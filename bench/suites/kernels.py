@@ -20,9 +20,9 @@ from bench.limits import copy_provider
 from bench.measure import CaseResult, Measurement, reason, time_all
 from bench.peers import Peer
 from bench.progress import Watcher
-from bench.record import Row
+from bench.record import CaseKey, Row
 from bench.runner import Task
-from bench.selection import SUBJECT
+from bench.selection import SUBJECT, Selection
 from bench.suites.ops import COPY, limited
 from bench.timing import RotatingCall, Schedule, sets_past_cache
 from bench.verify import allowed_error, judge, relative_error
@@ -186,16 +186,22 @@ def _double(argument: Tensor | int | bool | None) -> Tensor | int | bool | None:
     return argument.double() if isinstance(argument, Tensor) else argument
 
 
+def served(op: Op) -> dict[str, str | None]:
+    """The backend of every provider: effops' first choice, None where it has no kernel, and its other backends."""
+    first, *others = op.backends.get(device.current().type, ()) or (None,)
+    return {SUBJECT: first, **{f"{SUBJECT}_{name}": name for name in others}}
+
+
 def _providers(op: Op, arguments: Arguments) -> Mapping[str, Callable[..., object] | str]:
     """By name how to run the row: effops' first choice, its other backends, plain torch; or why it cannot run."""
-    served = op.backends.get(device.current().type, ())
     found: dict[str, Callable[..., object] | str] = {}
-    for name in served:
+    for provider, name in served(op).items():
+        if name is None:
+            found[provider] = f"it has no kernel for {op.name} on {device.current().type}"
+            continue
         backend = backends.BACKENDS[name]
         why = backends.why_not(backend, op, arguments)
-        run = why or (lambda *args, backend=backend: backend.run(op, args))
-        found[SUBJECT if name == served[0] else f"{SUBJECT}_{name}"] = run
-    found.setdefault(SUBJECT, f"it has no kernel for {op.name} on {device.current().type}")
+        found[provider] = why or (lambda *args, backend=backend: backend.run(op, args))
     return {**found, _REFERENCE: op.reference}
 
 
@@ -219,6 +225,13 @@ class KernelTask(Task):
     @property
     def label(self) -> str:
         return f"{self.row} {self.size}x{self.size} c{self.channels} {self.variant}".rstrip()
+
+    @property
+    def key(self) -> CaseKey:
+        return CaseKey("kernels", self.label, self.batch, None, str(self.dtype).removeprefix("torch."), "cold")
+
+    def providers(self, selection: Selection) -> list[str]:
+        return [*served(OPS[self.row]), _REFERENCE]
 
     @torch.no_grad()
     def measure(self, peers: Sequence[Peer], schedule: Schedule, watcher: Watcher) -> CaseResult:
@@ -253,14 +266,10 @@ class KernelTask(Task):
 
     def template(self) -> Row:
         return Row(
-            suite="kernels",
-            case=self.label,
+            **self.key._asdict(),
             op=self.row,
             models="",
             network="plain torch",
-            batch=self.batch,
-            dtype=str(self.dtype).removeprefix("torch."),
-            cache="cold",
             allocator=self.allocator,
             provider="",
             status="",

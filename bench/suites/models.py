@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
-from torch import nn
 
 from bench import allocator, device
 from bench.case import Case, Function
 from bench.environment import Environment
-from bench.networks import Network, plain_network
-from bench.record import Row
+from bench.networks import Network, find_origin, plain_network
+from bench.record import CaseKey, Row
 from bench.runner import EvalTask
 from bench.timing import Schedule
 
@@ -25,15 +24,8 @@ SCHEDULE = Schedule(rounds=20, sample_seconds=0.1, warmup_seconds=0.4)
 _network = lru_cache(maxsize=1)(plain_network)
 
 
-def _fused(name: str, plain: nn.Module, dtype: torch.dtype) -> Callable[[], Function]:
-    def build() -> Function:
-        from effops.models import create_model
-
-        model = create_model(name)
-        model.load_state_dict(plain.state_dict())
-        return model.eval().to(device.current(), dtype, memory_format=torch.channels_last)
-
-    return build
+def _fused(network: Network, dtype: torch.dtype) -> Callable[[], Function]:
+    return lambda: network.subject().to(device.current(), dtype, memory_format=torch.channels_last)
 
 
 @dataclass
@@ -45,11 +37,17 @@ class ModelTask(EvalTask):
     resolution: int
     dtype: torch.dtype
     environment: Environment
+    suite: str = "models"
     _source: str = field(default="", init=False)
 
     @property
     def label(self) -> str:
         return f"{self.name}@{self.resolution} batch {self.batch}"
+
+    @property
+    def key(self) -> CaseKey:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return CaseKey(self.suite, self.name, self.batch, self.resolution, dtype, "warm")
 
     def build(self) -> Case:
         network: Network = _network(self.name)
@@ -58,20 +56,15 @@ class ModelTask(EvalTask):
         return Case(
             module=copy.deepcopy(network.module).to(device.current(), self.dtype),
             inputs=[device.moved((images,))],
-            fused=_fused(self.name, network.module, self.dtype),
+            fused=_fused(network, self.dtype),
             dtype=self.dtype,
         )
 
     def template(self) -> Row:
         return Row(
-            suite="models",
-            case=self.name,
+            **self.key._asdict(),
             models=self.name,
             network=self._source,
-            batch=self.batch,
-            resolution=self.resolution,
-            dtype=str(self.dtype).removeprefix("torch."),
-            cache="warm",
             allocator=allocator.SYSTEM,
             provider="",
             status="",
@@ -89,12 +82,10 @@ def tasks(
     """One task a network and batch; without a resolution every network has its own.
 
     Raises:
-        effops.ArgumentError: an unknown name.
+        BenchError: an unknown name.
     """
-    from effops.arch import find_arch
-
     return [
-        ModelTask(name, batch, resolution or find_arch(name).resolution, dtype, environment)
+        ModelTask(name, batch, resolution or find_origin(name).resolution, dtype, environment)
         for name in names
         for batch in batches
     ]

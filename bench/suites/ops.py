@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import device
 from bench.case import Case, Function, Provider
 from bench.environment import Environment
-from bench.errors import unknown
+from bench.errors import BenchError, unknown
 from bench.limits import Limit, copy_provider
 from bench.measure import CaseResult
 from bench.problems import Problem
-from bench.record import Row
+from bench.record import CaseKey, Row
 from bench.runner import EvalTask
 from bench.shapes import problems
 from bench.timing import Schedule, sets_past_cache
@@ -35,6 +35,13 @@ def _layout(weight: Tensor) -> Tensor:
     return ops.kernel_layout(weight) if weight.dim() == 4 else weight
 
 
+def fused_call(problem: Problem, module: nn.Module) -> Function:
+    """effops' answer to a problem, with the weights of the plain module."""
+    weights = tuple(_layout(weight) for weight in problem.weights(module))
+    function = getattr(ops, problem.op)
+    return lambda *inputs: problem.apply(function, weights, inputs)
+
+
 def known_ops(names: Sequence[str]) -> tuple[str, ...]:
     """The ops asked for, or all of them.
 
@@ -48,7 +55,13 @@ def known_ops(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def unique_problems(names: Iterable[str], wanted_ops: Sequence[str]) -> dict[Problem, list[str]]:
-    """The problems of these networks without repetitions, in order of the ops, each with its networks."""
+    """The problems of these networks without repetitions, in order of the ops, each with its networks.
+
+    Raises:
+        BenchError: there are none.
+        effops.ArgumentError: an unknown name.
+    """
+    names = list(names)
     found: dict[Problem, list[str]] = {}
     for name in names:
         for problem in problems(find_arch(name)):
@@ -56,6 +69,8 @@ def unique_problems(names: Iterable[str], wanted_ops: Sequence[str]) -> dict[Pro
             if problem.op in wanted_ops and name not in owners:
                 owners.append(name)
     chosen = [item for item in found.items() if item[1]]
+    if not chosen:
+        raise BenchError(f"{', '.join(names)} has no {' or '.join(wanted_ops)}")
     return dict(sorted(chosen, key=lambda item: wanted_ops.index(item[0].op)))
 
 
@@ -109,6 +124,11 @@ class OpTask(EvalTask):
     def label(self) -> str:
         return f"{self.problem.label} batch {self.batch}"
 
+    @property
+    def key(self) -> CaseKey:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return CaseKey("ops", self.problem.label, self.batch, None, dtype, "cold" if self.cold else "warm")
+
     def build(self) -> Case:
         torch.manual_seed(0)
         here = device.current()
@@ -120,12 +140,7 @@ class OpTask(EvalTask):
         cache = self.environment.last_level_cache_bytes
         self._sets = sets_past_cache(self._cost.bytes, cache) if self.cold else 1
         copies = [tuple(None if value is None else value.clone() for value in inputs) for _ in range(self._sets - 1)]
-
-        def fused() -> Function:
-            weights = tuple(_layout(weight) for weight in self.problem.weights(module))
-            function = getattr(ops, self.problem.op)
-            return lambda *inputs: self.problem.apply(function, weights, inputs)
-
+        fused = partial(fused_call, self.problem, module)
         return Case(module=module, inputs=[inputs, *copies], fused=fused, dtype=self.dtype)
 
     def extras(self) -> Mapping[str, Provider]:
@@ -133,14 +148,10 @@ class OpTask(EvalTask):
 
     def template(self) -> Row:
         return Row(
-            suite="ops",
-            case=self.problem.label,
+            **self.key._asdict(),
             op=self.problem.op,
             models=" ".join(self.models),
             network="unfused torch ops",
-            batch=self.batch,
-            dtype=str(self.dtype).removeprefix("torch."),
-            cache="cold" if self.cold else "warm",
             allocator=self.allocator,
             provider="",
             status="",

@@ -12,11 +12,12 @@ from torch import nn
 
 from bench import allocator, device
 from bench.environment import Environment
+from bench.errors import BenchError
 from bench.measure import CaseResult
-from bench.networks import plain_network
+from bench.networks import Network, find_origin, plain_network
 from bench.peers import TrainingPeer, registry
 from bench.progress import Watcher
-from bench.record import Row
+from bench.record import CaseKey, Row
 from bench.runner import Task
 from bench.selection import SUBJECT
 from bench.timing import Schedule
@@ -38,25 +39,18 @@ _YARDSTICKS = ("eager", "channels_last")
 _network = lru_cache(maxsize=1)(plain_network)
 
 
-def _fused(name: str, plain: nn.Module) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        from effops.models import create_model
-
-        model = create_model(name)
-        model.load_state_dict(plain.state_dict())
-        return model.to(device.current(), memory_format=torch.channels_last)
-
-    return build
+def _fused(network: Network) -> Callable[[], nn.Module]:
+    return lambda: network.subject().train().to(device.current(), memory_format=torch.channels_last)
 
 
 def _case(name: str, batch: int, resolution: int, dtype: torch.dtype) -> TrainingCase:
-    module = _network(name).module
+    network = _network(name)
     generator = torch.Generator().manual_seed(0)
     return TrainingCase(
-        module=copy.deepcopy(module).to(device.current()),
+        module=copy.deepcopy(network.module).to(device.current()),
         images=torch.randn(batch, 3, resolution, resolution, generator=generator).to(device.current()),
         labels=torch.randint(_CLASSES, (batch,), generator=generator).to(device.current()),
-        fused=_fused(name, module),
+        fused=_fused(network),
         dtype=dtype,
     )
 
@@ -85,6 +79,10 @@ class TrainTask(Task):
     def _dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def key(self) -> CaseKey:
+        return CaseKey("train", self.name, self.batch, self.resolution, self._dtype_name, "warm")
+
     def case(self) -> TrainingCase:
         return _case(self.name, self.batch, self.resolution, self.dtype)
 
@@ -102,14 +100,9 @@ class TrainTask(Task):
 
     def template(self) -> Row:
         return Row(
-            suite="train",
-            case=self.name,
+            **self.key._asdict(),
             models=self.name,
             network=_network(self.name).source,
-            batch=self.batch,
-            resolution=self.resolution,
-            dtype=self._dtype_name,
-            cache="warm",
             allocator=allocator.SYSTEM,
             provider="",
             status="",
@@ -132,12 +125,11 @@ def tasks(
     """One task a network, batch and dtype.
 
     Raises:
-        effops.ArgumentError: an unknown name.
+        BenchError: an unknown name, or one of another library's alone.
     """
-    from effops.arch import find_arch
-
     for name in names:
-        find_arch(name)
+        if find_origin(name).library != "effops":
+            raise BenchError(f"train takes the names of effops' own models; got {name!r}. models takes all")
     return [
         TrainTask(name, batch, resolution, dtype, environment)
         for name in names

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bench import device
-
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
-# Resets the peak of the resident set: proc_pid_clear_refs(5).
-_RESET_PEAK = "5"
+from bench import device, resident
 
 
 @dataclass
@@ -61,21 +52,6 @@ class HeldBytes:
         return sum(self._storages.values())
 
 
-def _status_bytes(field: str) -> int:
-    found = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    if found is None:
-        raise OSError(f"{_STATUS} has no {field}")
-    return int(found[1]) * 1024
-
-
-def _trim() -> None:
-    """Give freed memory back, which would otherwise be used again without the resident set growing."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 @contextmanager
 def peak_growth(memory: StepMemory) -> Iterator[None]:
     """Set ``memory.peak`` to the growth inside; leaves it alone where the kernel does not tell."""
@@ -86,11 +62,11 @@ def peak_growth(memory: StepMemory) -> Iterator[None]:
         memory.peak = torch.cuda.max_memory_allocated() - before
         return
     try:
-        _trim()
-        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
-        before = _status_bytes("VmRSS")
+        resident.trim()
+        resident.reset_peak()
+        before = resident.resident_bytes()
     except (OSError, UnicodeError):
         yield
         return
     yield
-    memory.peak = max(0, _status_bytes("VmHWM") - before)
+    memory.peak = max(0, resident.peak_bytes() - before)

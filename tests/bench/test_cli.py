@@ -8,8 +8,9 @@ from torch import nn
 
 from bench import cli, tables
 from bench.case import Case
+from bench.commands.run import Run
 from bench.peers import EvalPeer, registry
-from bench.record import Row, read, write
+from bench.record import CaseKey, Row, read, write
 from bench.runner import EvalTask
 from bench.selection import select
 from bench.timing import Schedule
@@ -36,6 +37,16 @@ def exit_code(*arguments: str) -> int:
         (["models", "--resolution", "-1"], "--resolution must be at least 1"),
         (["models", "--threads", "0"], "--threads must be at least 1"),
         (["ops", "--ops", "depthwise_conv"], "did you mean depthwise_conv_act"),
+        (["models", "--models", "timm/mobilenetv2_10"], "unknown model of timm"),
+        (["scaling", "--resolutions", "128,x"], "--resolutions takes positive numbers"),
+        (["scaling", "--batch", "0"], "--batch takes positive numbers"),
+        (["scaling", "--peers", "chanels_last"], "did you mean channels_last"),
+        (["coldstart", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
+        (["coldstart", "--rounds", "0"], "--rounds must be at least 1"),
+        (["memory", "--resolution", "0"], "--resolution must be at least 1"),
+        (["memory", "--peers", "onnx_runtime"], "did you mean onnxruntime"),
+        (["overhead", "--parts", "op"], "did you mean ops"),
+        (["overhead", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
         (["train", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
         (["train", "--peers", "chanels_last"], "did you mean channels_last"),
         (["train", "--dtypes", "fp32,fp64"], "the dtypes are fp32, bf16"),
@@ -57,6 +68,12 @@ def test_bad_arguments_exit_with_2_and_say_what_is_wrong(arguments, said, capsys
 def test_a_missing_gpu_is_told(capsys):
     assert exit_code("models", "--device", "cuda") == 2
     assert "needs a CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "scaling", "coldstart", "memory", "overhead"])
+def test_the_help_of_every_larger_suite_has_examples(command, capsys):
+    assert exit_code(command, "--help") == 0
+    assert f"python -m bench {command}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_kernels_of_every_kind_are_verified_and_timed(tmp_path):
@@ -91,6 +108,7 @@ class SmallTask(EvalTask):
     """A small convolution whose effops answer is off by a factor."""
 
     label = "small"
+    key = CaseKey("models", "small", 1, None, "float32", "warm")
 
     def __init__(self, factor: float):
         self._factor = factor
@@ -103,12 +121,8 @@ class SmallTask(EvalTask):
 
     def template(self) -> Row:
         return Row(
-            suite="models",
-            case="small",
+            **self.key._asdict(),
             models="small",
-            batch=1,
-            dtype="float32",
-            cache="warm",
             allocator="system",
             provider="",
             status="",
@@ -123,7 +137,7 @@ def test_a_wrong_effops_exits_with_1_and_is_in_the_csv(tmp_path, capsys, factor,
     schedule = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
     stopped = 0
     try:
-        cli._finish([SmallTask(factor)], chosen, schedule, path, tables.models_table)
+        Run(chosen, schedule, ENVIRONMENT, path).finish([SmallTask(factor)], tables.models_table)
     except cli.typer.Exit as stop:
         stopped = stop.exit_code
     assert stopped == code
@@ -171,6 +185,14 @@ def test_quick_runs_measure_verify_and_write(tmp_path, command, one_thread):
     if command[0] == "ops":
         assert {r.op for r in rows} == {"depthwise_conv_act", "se_gate"}
         assert all(r.share_of_limit > 0 and r.copy_gbps > 0 and r.bytes > 0 for r in rows)
+
+
+def test_ops_say_which_convolutions_are_none(tmp_path, one_thread, capsys):
+    chosen = ["--models", "efficientnet_cc_b0_4e", "--ops", "se_gate", "--peers", "eager", "--rounds", "1", "--quick"]
+    assert exit_code("ops", *chosen, "--output", tmp_path / "rows.csv", *one_thread) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "efficientnet_cc_b0_4e: 24 convolutions are no op, such as blocks.4." in said
+    assert "its kernel is mixed for every image (CondConv)" in said
 
 
 def test_a_quick_training_run_measures_verifies_and_writes(tmp_path, one_thread, capsys):

@@ -8,17 +8,19 @@ import pytest
 import torch
 from torch import nn
 
+from bench.errors import BenchError
 from bench.limits import Limit
 from bench.networks import enliven, plain_network
 from bench.plain import PlainNetwork
-from bench.problems import DepthwiseConv
-from bench.shapes import problems
+from bench.problems import DepthwiseConv, PointwiseConv, SqueezeExciteGate
+from bench.shapes import problems, without_ops
 from bench.suites.models import NAMES
 from bench.suites.ops import OPS, quick_subset, unique_problems
 from effops import ops
-from effops.arch import find_arch, parts, total
+from effops.arch import find_arch, list_archs, parts, total
 from effops.models import create_model
 from effops.ops.introspection import prepared
+from tests import peers
 
 FP32 = torch.float32
 
@@ -29,12 +31,68 @@ def cost(problem, batch=1):
     return op.cost(*arguments)
 
 
+def macs_of(problem) -> int:
+    """Multiply-accumulates of a problem for one image, without building it."""
+    if isinstance(problem, SqueezeExciteGate):
+        return 2 * problem.channels * problem.reduced
+    if isinstance(problem, PointwiseConv):
+        return problem.size**2 * problem.in_channels * problem.out_channels
+    after = -(-problem.size // problem.stride) if problem.padding == "same" else None
+    after = after or (problem.size + 2 * problem.padding - problem.kernel_size) // problem.stride + 1
+    weights = problem.channels if isinstance(problem, DepthwiseConv) else problem.in_channels * problem.out_channels
+    return after**2 * problem.kernel_size**2 * weights
+
+
 @pytest.mark.parametrize("name", NAMES)
+def test_the_problems_count_as_the_ops_do(name):
+    for problem in unique_problems([name], OPS):
+        assert macs_of(problem) == cost(problem).macs
+
+
+@pytest.mark.parametrize("name", list_archs())
 def test_the_problems_of_a_network_are_all_of_its_convolutions(name):
     arch = find_arch(name)
-    classifier = arch.head.channels * 1000
-    macs = sum(cost(problem).macs for problem in problems(arch))
-    assert macs + classifier == total(parts(arch)).macs
+    found = list(problems(arch))
+    left_out = without_ops(arch)
+    convs = [conv for conv in arch.convs() if conv.name not in left_out]
+    gates = [conv for conv in convs if conv.gating]
+    blurs = sum(conv.anti_alias == "blur" for conv in arch.convs())
+    # The two layers of a squeeze-excite are one problem, and the filter of an anti-aliasing is one more.
+    assert len(found) == len(convs) - len(gates) // 2 + blurs
+    macs = sum(map(macs_of, found)) + arch.classifier_channels * arch.num_classes
+    whole = total(parts(arch)).macs
+    products = any(block.attention_macs(1, 1) for _, block in arch.blocks())
+    if left_out or products:
+        assert 0 < macs < whole
+    elif blurs:
+        assert macs > whole
+    else:
+        assert macs == whole
+    assert bool(left_out) == any(part in name for part in ("_cc_", "_g8_", "_g16_", "mobilenet_edgetpu_v2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("mobilenetv4_conv_small", [("depthwise", "k3 s1 identity"), ("conv", "k3 s2 relu")]),
+        ("mobilenetv4_conv_aa_medium", [("depthwise", "k5 s1 relu")]),
+        ("mobilenetv4_conv_blur_medium", [("depthwise", "k3 s2 identity")]),
+        ("mobilenetv4_hybrid_medium", [("depthwise", "k3 s2 identity"), ("pointwise", "160>256 identity")]),
+        ("efficientnetv2_s", [("conv", "k3 s1 silu"), ("pointwise", "192>48 identity +residual")]),
+        ("efficientnet_b0_gn", [("depthwise", "k3 s1 identity")]),
+        ("mobilenetv1_100", [("pointwise", "32>64 relu6")]),
+        ("efficientnet_cc_b0_4e", [("depthwise", "k3 s1 silu +pool")]),
+    ],
+)
+def test_blocks_of_every_kind_have_their_ops(name, wanted):
+    labels = [problem.label for problem in problems(find_arch(name))]
+    for kind, shape in wanted:
+        assert any(label.startswith(kind) and shape in label for label in labels), (shape, labels)
+
+
+def test_an_op_that_no_network_has_is_told():
+    with pytest.raises(BenchError, match="mobilenetv1_100 has no se_gate"):
+        unique_problems(["mobilenetv1_100"], ["se_gate"])
 
 
 def test_problems_are_unique_and_have_unique_labels():
@@ -90,7 +148,14 @@ def test_enlivened_networks_keep_their_values_alive():
     assert 0.05 < features.std().item() < 20
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_035", "tf_mobilenetv3_small_075", "efficientnet_lite0"])
+# Blocks of every kind that timm lacks a network of, and a head without and with a norm.
+_PLAIN = [
+    *("mobilenetv2_035", "tf_mobilenetv3_small_075", "efficientnet_lite0", "mobilenetv1_025", "mobilenet_multi_avg"),
+    *("efficientnetv2_b0", "mobilenetv4_conv_medium_seg", "mobilenetv3_small_minimal_100"),
+]
+
+
+@pytest.mark.parametrize("name", _PLAIN)
 def test_the_plain_network_is_the_same_network_unfused(name):
     torch.manual_seed(0)
     model = create_model(name)
@@ -100,9 +165,37 @@ def test_the_plain_network_is_the_same_network_unfused(name):
     images = torch.randn(2, 3, 65, 63)
     with torch.inference_mode():
         torch.testing.assert_close(plain.eval()(images), model.eval()(images), rtol=1e-3, atol=1e-4)
+        assert plain(images).std() > 0.01
     plain.double().train()
     model.double().train()
     torch.testing.assert_close(plain(images.double()), model(images.double()), rtol=1e-6, atol=1e-6)
+
+
+def test_every_network_that_timm_lacks_has_plain_modules():
+    timm = peers.timm()
+    lacking = [name for name in list_archs() if not timm.is_model(name)]
+    assert len(lacking) > 30
+    for name in lacking:
+        with torch.device("meta"):
+            plain = PlainNetwork(find_arch(name))
+            wanted = create_model(name).state_dict()
+        assert {key: value.shape for key, value in plain.state_dict().items()} == {
+            key: value.shape for key, value in wanted.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("mobilenetv4_hybrid_medium", "attention and layer scale"),
+        ("efficientnet_cc_b0_4e", "mixed kernels"),
+        ("efficientnet_b0_gn", "group norm"),
+        ("efficientnet_blur_b0", "anti-aliasing"),
+    ],
+)
+def test_what_timm_alone_has_in_plain_torch_is_refused(name, part):
+    with pytest.raises(BenchError, match=f"{name} has {part}, which"):
+        PlainNetwork(find_arch(name))
 
 
 def test_the_plain_network_stands_in_where_timm_has_none():

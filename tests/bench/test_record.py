@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 
 import pytest
 
@@ -84,6 +85,25 @@ def test_files_from_before_memory_was_measured_are_read(tmp_path):
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(BenchError, match="python -m bench models"):
         read(tmp_path / "missing.csv")
+
+
+def test_the_csv_that_a_run_writes_is_no_change_of_the_checkout(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    code, results = tmp_path / "code.py", tmp_path / "bench" / "results" / "models.csv"
+    results.parent.mkdir(parents=True)
+    for file in (code, results):
+        file.write_text("before")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    results.write_text("after")
+    assert environment.capture().git_sha and not environment.capture().git_sha.endswith("+")
+    code.write_text("after")
+    assert environment.capture().git_sha.endswith("+")
 
 
 def test_the_environment_of_this_process_is_complete():

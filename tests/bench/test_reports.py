@@ -86,6 +86,19 @@ def test_the_table_shows_times_ratios_and_who_was_not_timed():
     assert "mobilenetv2_100@224" in text
 
 
+def test_who_was_skipped_everywhere_has_no_column():
+    rows = [row("effops", 2.0), row("eager", 5.0), untimed("openvino", "skipped", "x")]
+    assert "openvino" not in text_of(tables.models_table(rows))
+    assert "openvino" in text_of(
+        tables.models_table([*rows, row("effops", 2.0, batch=8), row("openvino", 3.0, batch=8)])
+    )
+
+
+def test_call_times_are_in_microseconds():
+    text = text_of(tables.overhead_table([row("effops", 0.025), row("eager", 0.05)]))
+    assert "25" in text and "50" in text and "2.00x" in text and "0.025" not in text
+
+
 def test_the_training_table_compares_with_the_better_baseline():
     text = text_of(
         tables.train_table([*training_rows(), replace(train_row("other", 1.0), status="wrong", p50_ms=None)])

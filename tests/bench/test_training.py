@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import effops.nn
+from bench.errors import BenchError
 from bench.peers import TrainingPeer, registry
 from bench.peers.eager import Eager, EagerChannelsLast
 from bench.peers.effops import Effops, EffopsLow
@@ -304,5 +305,10 @@ def test_what_runs_inside_an_effops_op_counts_for_it():
 
 
 def test_unknown_networks_are_refused_before_anything_runs():
-    with pytest.raises(effops.ArgumentError, match="mobilenetv2_100"):
+    with pytest.raises(BenchError, match="mobilenetv2_100"):
         train.tasks(["mobilenetv3_small_075", "mobilenetv2_10"], [1], 32, [FP32], ENVIRONMENT)
+
+
+def test_networks_of_other_libraries_are_refused():
+    with pytest.raises(BenchError, match="effops' own models; got 'timm/mobilenetv3_small_075'"):
+        train.tasks(["timm/mobilenetv3_small_075"], [1], 32, [FP32], ENVIRONMENT)

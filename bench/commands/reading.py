@@ -8,11 +8,13 @@ from typing import Annotated
 import torch
 import typer
 
-from . import device as devices
-from . import environment, limits, options, plots, record, tables
-from .errors import BenchError
-from .progress import case_progress
-from .record import Row
+from bench import device as devices
+from bench import environment, limits, options, plots, record, tables
+from bench.errors import BenchError
+from bench.progress import case_progress
+from bench.record import Row
+
+from .run import console
 
 SPLIT_EXAMPLES = """[bold]Examples[/bold]
 
@@ -34,8 +36,6 @@ All results on one page: [cyan]python -m bench report[/cyan]
 
 Those of two runs: [cyan]python -m bench report MODELS.csv TRAIN.csv --output ours.html[/cyan]"""
 
-_console = tables.console()
-
 
 def split(
     models: Annotated[str, typer.Option(help="Networks, separated by commas. Default: the suite's own.")] = "",
@@ -48,8 +48,8 @@ def split(
     output: Annotated[Path | None, typer.Option(help="CSV to write. Default: a file in bench/results.")] = None,
 ) -> None:
     """Show where the time of effops' networks goes in eval on a CPU: a kind of kernel a line, with its rates."""
-    from .suites import models as networks
-    from .suites import split as suite
+    from bench.suites import models as networks
+    from bench.suites import split as suite
 
     devices.use("cpu")
     options.positive("--resolution", resolution)
@@ -64,17 +64,17 @@ def split(
     path = options.output(output, "split", [chosen_dtype], here, quick=quick)
     tasks = suite.tasks(chosen, limits.gemm_gflops(chosen_dtype))
     rows: list[Row] = []
-    with case_progress(_console, len(tasks), schedule.rounds) as progress:
+    with case_progress(console, len(tasks), schedule.rounds) as progress:
         for task in tasks:
             progress.start_case(task.label)
             rows += task.rows(schedule, progress)
             record.write(rows, path)
             progress.case_done()
-    _console.print(tables.split_table(rows))
-    tables.print_environment(_console, rows)
-    tables.print_exclusions(_console, rows)
-    tables.print_noise(_console, rows)
-    _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    console.print(tables.split_table(rows))
+    tables.print_environment(console, rows)
+    tables.print_exclusions(console, rows)
+    tables.print_noise(console, rows)
+    console.print(f"wrote {path}", soft_wrap=True, highlight=False)
     if any(row.status != "ok" for row in rows):
         raise typer.Exit(1)
 
@@ -86,7 +86,7 @@ def plot(
     """Draw the figures of CSV files: speed-ups, shares of limits, rooflines, training, latency curves, time splits."""
     for file in csv:
         for path in plots.plot(record.read(file), folder or file.parent):
-            _console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 
 def report(
@@ -96,7 +96,7 @@ def report(
     output: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Make one HTML page of CSV files: nothing else is needed to read it, on paper, on a phone, in the dark."""
-    from .report import render
+    from bench.report import render
 
     found = csv or sorted(options.RESULTS.glob("*.csv"))
     if not found:
@@ -106,4 +106,4 @@ def report(
     page = render([(path.stem, record.read(path)) for path in found])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
-    _console.print(f"wrote {output} from {len(found)} files", soft_wrap=True, highlight=False)
+    console.print(f"wrote {output} from {len(found)} files", soft_wrap=True, highlight=False)

@@ -1,0 +1,1 @@
+"""The commands that measure, one module for each kind of suite; ``bench/cli.py`` puts them together."""

@@ -1,0 +1,106 @@
+"""``models`` and ``scaling``: whole networks in eval."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench import cliffs, environment, options, tables
+from bench import device as devices
+from bench.peers import EvalPeer, registry
+from bench.selection import is_subject, select
+from bench.suites import models as models_suite
+from bench.suites import scaling as scaling_suite
+
+from .arguments import (
+    Batch,
+    Compile,
+    Device,
+    Dtype,
+    Models,
+    Output,
+    Peers,
+    Quick,
+    Resolution,
+    Resume,
+    Rounds,
+    Threads,
+)
+from .run import Run, set_threads
+
+SCALING_EXAMPLES = """[bold]Examples[/bold]
+
+One network, batch 1 to 64 and 128 to 512 pixels: [cyan]python -m bench scaling[/cyan]
+
+Batch sizes alone, against eager: [cyan]python -m bench scaling --batch 1,2,3,4,6,8 --resolutions none
+--peers channels_last[/cyan]
+
+Another network: [cyan]python -m bench scaling --models timm/mnasnet_100 --dtype bf16[/cyan]"""
+
+
+def models(
+    models: Models = "",
+    batch: Batch = "",
+    resolution: Resolution = None,
+    dtype: Dtype = "fp32",
+    peers: Peers = "",
+    rounds: Rounds = None,
+    threads: Threads = None,
+    compile: Compile = True,
+    device: Device = "cpu",
+    quick: Quick = False,
+    resume: Resume = False,
+    output: Output = None,
+) -> None:
+    """Time whole networks in eval against the same networks in plain torch."""
+    devices.use(device)
+    options.positive("--resolution", resolution)
+    chosen_dtype = options.dtype(dtype)
+    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
+    plan = options.schedule(models_suite.SCHEDULE, rounds, quick=quick)
+    set_threads(threads)
+    here = environment.capture()
+    batches = options.batches(batch, quick=quick)
+    names = options.names(models) or models_suite.NAMES
+    tasks = models_suite.tasks(names, batches, resolution, chosen_dtype, here)
+    path = options.output(output, "models", [chosen_dtype], here, quick=quick)
+    Run(selection, plan, here, path, resume).finish(tasks, tables.models_table)
+
+
+def scaling(
+    models: Models = "",
+    batch: Annotated[
+        str, typer.Option(help="Batch sizes, at each network's own resolution. Default: 1 to 64; with --quick 1 to 4.")
+    ] = "",
+    resolutions: Annotated[
+        str, typer.Option(help="Sides of the images, at batch 1, or none. Default: 128 to 512; with --quick to 192.")
+    ] = "",
+    dtype: Dtype = "fp32",
+    peers: Annotated[
+        str, typer.Option(help="Peers of effops, separated by commas. Default: channels_last and onnxruntime.")
+    ] = "",
+    rounds: Rounds = None,
+    threads: Threads = None,
+    compile: Compile = True,
+    device: Device = "cpu",
+    quick: Quick = False,
+    resume: Resume = False,
+    output: Output = None,
+) -> None:
+    """Time networks over batch sizes and resolutions, and say where time per image or pixel has a cliff."""
+    devices.use(device)
+    chosen_dtype = options.dtype(dtype)
+    known = registry(EvalPeer)
+    usual = {name: peer for name, peer in known.items() if is_subject(name) or name in scaling_suite.PEERS}
+    selection = select(known if peers else usual, options.names(peers), compile=compile, quick=quick)
+    plan = options.schedule(scaling_suite.SCHEDULE, rounds, quick=quick)
+    set_threads(threads)
+    here = environment.capture()
+    batches = options.numbers("--batch", batch) or scaling_suite.BATCHES[quick]
+    sides = scaling_suite.RESOLUTIONS[quick]
+    if resolutions:
+        sides = () if resolutions == "none" else options.numbers("--resolutions", resolutions)
+    tasks = scaling_suite.tasks(options.names(models) or scaling_suite.NAMES, batches, sides, chosen_dtype, here)
+    path = options.output(output, "scaling", [chosen_dtype], here, quick=quick)
+    Run(selection, plan, here, path, resume).finish(tasks, cliffs.report)
