@@ -67,7 +67,7 @@ def _norm(channels: int, arch: Arch) -> nn.BatchNorm2d:
 def _refuse(arch: Arch) -> None:
     """Stop at what timm alone has in plain torch."""
     found = {
-        "group norm": arch.norm_group > 0,
+        f"{arch.norm.kind} norm": arch.norm.kind != "batch",
         "attention": any(block.attention_macs(1, 1) for _, block in arch.blocks()),
         "layer scale": any(item.kind == "scale" for item in arch.learned()),
         "mixed kernels": any(conv.experts for conv in arch.convs()),

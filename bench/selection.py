@@ -9,6 +9,8 @@ from .errors import unknown
 from .peers import Peer
 
 SUBJECT = "effops"
+# effops' networks without effops.compile_cpu.
+MODULES = "effops_modules"
 
 
 def is_subject(provider: str) -> bool:

@@ -24,6 +24,9 @@ def why_no_op(conv: Conv) -> str | None:
 def without_ops(arch: Arch) -> dict[str, str]:
     """The convolutions of a network that :func:`problems` leaves out, by name, and why."""
     reasons = {conv.name: why_no_op(conv) for conv in arch.convs()}
+    if arch.fusion:
+        fusing = [name for name in reasons if name.startswith("msfa.")]
+        reasons |= dict.fromkeys(fusing, "it is part of a fusion of maps, which is no chain of ops")
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -85,8 +88,8 @@ def _of_block(arch: Arch, block: Block, size: int) -> Iterator[Problem]:
     """The ops of a block of convolutions in a row, some with a squeeze-excite before the projection."""
     convs = [conv for conv in block.convs() if not conv.gating]
     se: SqueezeExcite | None = getattr(block, "se", None)
-    # Group norm is no part of an op, and what comes after it is none either.
-    folded = not arch.norm_group
+    # Another norm than batch norm is no part of an op, and what comes after it is none either.
+    folded = arch.norm.kind == "batch"
     names = [conv.name for conv in block.convs()]
     # The squeeze-excite reads the mean of what comes before it and gates what the projection after it reads.
     pooled, gating = _around(names) if se else (None, None)
@@ -123,11 +126,11 @@ def _of_attention(arch: Arch, block: Block, size: int) -> Iterator[Problem]:
 def problems(arch: Arch, resolution: int | None = None) -> Iterator[Problem]:
     """The ops of a network at a resolution (its own by default), from stem to head, with repetitions.
 
-    Every convolution but those of :func:`without_ops`, and the gates of squeeze-excite; the products of attention and
-    the classifier are left out.
+    Every convolution but those of :func:`without_ops`, and the gates of squeeze-excite; the products of attention,
+    the fusion of maps and the classifier are left out.
     """
     size = arch.resolution if resolution is None else resolution
-    act = "identity" if arch.norm_group else arch.stem.act
+    act = arch.stem.act if arch.norm.kind == "batch" else "identity"
     stem = arch.stem_conv()
     yield from _convolution(arch, stem, size, act)
     size, _ = _after(arch, stem, size)
@@ -140,5 +143,5 @@ def problems(arch: Arch, resolution: int | None = None) -> Iterator[Problem]:
                     size, _ = _after(arch, conv, size)
     head = arch.head_conv()
     if head:
-        act = "identity" if arch.norm_group and arch.head.norm else arch.head.act
+        act = "identity" if arch.norm.kind != "batch" and arch.head.norm else arch.head.act
         yield from _convolution(arch, head, 1 if arch.head.pooled else size, act)

@@ -1,8 +1,10 @@
-"""effops on its default backend, whole networks as one call, and training in its low-memory mode."""
+"""effops on its default backend, the same without a plan for the whole network, and training in its low-memory mode."""
 
 from __future__ import annotations
 
 import importlib
+
+from torch import nn
 
 from bench import device
 from bench.case import Case, Provider
@@ -11,11 +13,7 @@ from bench.training.step import TrainingCase, TrainingStep
 from .base import EvalPeer, TrainingPeer, register
 
 
-@register
-class Effops(EvalPeer, TrainingPeer):
-    name = "effops"
-    summary = "effops on the backend that it chooses itself"
-    place = 0
+class _WithEffops(EvalPeer):
     imports = ("torch", "effops")
 
     def missing(self) -> str | None:
@@ -25,34 +23,38 @@ class Effops(EvalPeer, TrainingPeer):
             return f"effops is not importable: {error}"
         return None
 
+
+@register
+class Effops(_WithEffops, TrainingPeer):
+    name = "effops"
+    summary = "effops on the backend that it chooses itself; networks on CPUs as one call (effops.compile_cpu)"
+    place = 0
+
     def prepare(self, case: Case) -> Provider:
-        return Provider(case.fused(), case.channels_last_inputs)
+        function, inputs = case.fused(), case.channels_last_inputs
+        if isinstance(function, nn.Module) and any(function.children()) and device.current().type == "cpu":
+            from effops import compile_cpu
+
+            compile_cpu(function, inputs[0][0])
+        return Provider(function, inputs)
 
     def prepare_training(self, case: TrainingCase) -> TrainingStep:
         return case.step(case.fused(), case.channels_last_images)
 
 
 @register
-class EffopsCompiled(EvalPeer):
-    name = "effops_compiled"
-    summary = "effops.compile_cpu: a whole network as one call"
+class EffopsModules(_WithEffops):
+    name = "effops_modules"
+    summary = "effops module by module, without effops.compile_cpu"
     place = 0
     single_ops = False
 
     def missing(self) -> str | None:
-        try:
-            effops = importlib.import_module("effops")
-        except ImportError as error:
-            return f"effops is not importable: {error}"
-        if not hasattr(effops, "compile_cpu"):
-            return "this effops has no effops.compile_cpu"
-        return "effops.compile_cpu is for CPUs" if device.current().type != "cpu" else None
+        reason = super().missing()
+        return "the same as effops on GPUs" if reason is None and device.current().type != "cpu" else reason
 
     def prepare(self, case: Case) -> Provider:
-        from effops import compile_cpu
-
-        inputs = case.channels_last_inputs
-        return Provider(compile_cpu(case.fused(), inputs[0][0]), inputs)
+        return Provider(case.fused(), case.channels_last_inputs)
 
 
 @register

@@ -1,7 +1,8 @@
 """Where the time of effops' networks in eval goes: the kernels of each kind, with their rates, and what is no kernel.
 
-A network is verified as in the suite of models. Then it is called in turns without the profiler, which tells what it
-takes, and with it, which tells the time of every op. What it takes beyond its ops is Python and the rest.
+A network is verified as in the suite of models; it runs module by module, so that torch's profiler sees its ops. Then
+it is called in turns without the profiler, which tells what it takes, and with it, which tells the time of every op. What
+it takes beyond its ops is Python and the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bench.peers import EvalPeer, registry
 from bench.profiler import OUTSIDE, profiled, region
 from bench.progress import Watcher
 from bench.record import Row
-from bench.selection import SUBJECT
+from bench.selection import MODULES, SUBJECT
 from bench.statistics import Summary
 from bench.suites.models import ModelTask
 from bench.suites.ops import COPY
@@ -123,7 +124,7 @@ class SplitTask:
         case = self.network.build()
         moved = 2 * self.network.environment.last_level_cache_bytes
         copies = {COPY: copy_provider(moved, sets_past_cache(moved, self.network.environment.last_level_cache_bytes))}
-        peer = registry(EvalPeer)[SUBJECT]
+        peer = registry(EvalPeer)[MODULES]
         verifying = replace(schedule, rounds=min(schedule.rounds, _COPIES))
         result = measure(case, [peer], verifying, extras=copies, watcher=watcher)
         whole = self._whole(result, moved)

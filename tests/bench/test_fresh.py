@@ -187,9 +187,9 @@ def test_quick_runs_in_real_processes(tmp_path, command, capsys):
         assert exit_code(command, *chosen, "--quick", "--output", path) == 0
     finally:
         torch.set_num_threads(before)
-    ours, eager = read(path)
-    assert (ours.provider, eager.provider) == ("effops", "eager")
-    for found in (ours, eager):
+    ours, modules, eager = read(path)
+    assert (ours.provider, modules.provider, eager.provider) == ("effops", "effops_modules", "eager")
+    for found in (ours, modules, eager):
         assert (found.suite, found.status, found.rounds) == (command, "ok", 1)
         assert found.error <= found.allowed_error
         assert found.network.endswith("effops runs a fused copy")

@@ -132,7 +132,7 @@ def test_the_registry_finds_the_peers_and_effops_comes_first():
 def test_selection_keeps_effops_and_tells_why_others_are_left_out():
     everything = registry(EvalPeer)
     chosen = select(everything, ["channels_last"], compile=True, quick=False)
-    assert [peer.name for peer in chosen.peers] == ["effops", "channels_last"]
+    assert [peer.name for peer in chosen.peers] == ["effops", "effops_modules", "channels_last"]
     quick = select(everything, [], compile=True, quick=True)
     assert "compile" in quick.left_out and "--quick" in quick.left_out["compile"]
     named = select(everything, ["compile"], compile=True, quick=True)
