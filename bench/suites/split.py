@@ -1,8 +1,8 @@
 """Where the time of effops' networks in eval goes: the kernels of each kind, with their rates, and what is no kernel.
 
 A network is verified as in the suite of models; it runs module by module, so that torch's profiler sees its ops. Then
-it is called in turns without the profiler, which tells what it takes, and with it, which tells the time of every op. What
-it takes beyond its ops is Python and the rest.
+it is called in turns without the profiler, which tells what it takes, and with it, which tells the time of every op.
+What it takes beyond its ops is Python and the rest.
 """
 
 from __future__ import annotations
