@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "../core/activation.h"
 #include "kernel_size.h"
@@ -73,15 +74,15 @@ struct Pitch {
   }
 };
 
-template <class S, class T>
-inline S load_lanes_of(const T* at, int lanes) {
-  return lanes == S::kLanes ? S::load(at) : S::load(at, lanes);
-}
+// Stands for an activation that is chosen where it is applied, in tiles too rare to be compiled once for each.
+struct AnyActivation {
+  Act act;
+};
 
 // Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores
 // and sums. y and sums are at channel c.
 template <class S, class F, class T, int Columns>
-inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], const float* bias, T* y, float* sums,
+inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, const float* bias, T* y, float* sums,
                                                        const Pitch& pitch, int columns, int lanes) {
   const bool full = lanes == S::kLanes;
   if (bias) {
@@ -89,10 +90,16 @@ inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], const 
 #pragma GCC unroll 8
     for (int i = 0; i < Columns; ++i) acc[i] = acc[i] + b;
   }
+  if constexpr (std::is_same_v<F, AnyActivation>) {
+    with_activation(f.act, [&](auto chosen) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+      for (int i = 0; i < Columns; ++i) acc[i] = chosen.apply(acc[i]);
+    });
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
     if (i >= columns) break;
-    acc[i] = F::apply(acc[i]);
+    if constexpr (!std::is_same_v<F, AnyActivation>) acc[i] = f.apply(acc[i]);
     if (full) {
       acc[i].store(pitch(y, i));
     } else {
@@ -128,8 +135,8 @@ struct DepthwiseTile {
 };
 
 // Channels [c0, c1) of a tile: whole vectors, or with Tail less than one.
-template <class S, class T, class F, int K, int Stride, Fit Fitting, bool Tail>
-void depthwise_tile(const DepthwiseTile<T, K>& t, int64_t channels, int64_t c0, int64_t c1) {
+template <class S, class T, int K, int Stride, Fit Fitting, bool Tail, class F>
+void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t c0, int64_t c1) {
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   const Pitch pitch(channels * static_cast<int64_t>(sizeof(T)));
   const int64_t tap = channels;
@@ -161,13 +168,14 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, int64_t channels, int64_t c0, 
     S acc[kTileColumns];
 #pragma GCC unroll 8
     for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
-    finish_tile<S, F>(acc, t.bias ? t.bias + c : nullptr, t.y + c, t.sums ? t.sums + c : nullptr, pitch,
-                   Fitting == Fit::kAny ? t.columns : kTileColumns, lanes);
+    finish_tile(acc, f, t.bias ? t.bias + c : nullptr, t.y + c, t.sums ? t.sums + c : nullptr, pitch,
+                Fitting == Fit::kAny ? t.columns : kTileColumns, lanes);
   }
 }
 
-template <class S, class T, class F, int K, int Stride>
-void depthwise_rows_fixed(const DepthwiseParams& p, int64_t row0, int64_t row1) {
+template <class S, class T, int K, int Stride, class F>
+void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
+  const AnyActivation any{p.act};
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   constexpr int64_t kLine = std::max<int64_t>(64 / sizeof(T), S::kLanes);
   // Channels of a strip.
@@ -196,17 +204,17 @@ void depthwise_rows_fixed(const DepthwiseParams& p, int64_t row0, int64_t row1) 
         const int64_t c1 = std::min(whole, c0 + kStrip);
         for (int r = 0; r < rows; ++r) {
           if (inside) {
-            depthwise_tile<S, T, F, K, Stride, Fit::kInside, false>(tiles[r], s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Fit::kInside, false>(tiles[r], f, s.c, c0, c1);
           } else if (edge) {
-            depthwise_tile<S, T, F, K, Stride, Fit::kEdge, false>(tiles[r], s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Fit::kEdge, false>(tiles[r], f, s.c, c0, c1);
           } else {
-            depthwise_tile<S, T, F, K, Stride, Fit::kAny, false>(tiles[r], s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Fit::kAny, false>(tiles[r], any, s.c, c0, c1);
           }
         }
       }
       for (int r = 0; r < rows; ++r) {
         DepthwiseTile<T, K>& t = tiles[r];
-        if (whole < s.c) depthwise_tile<S, T, F, K, Stride, Fit::kAny, true>(t, s.c, whole, s.c);
+        if (whole < s.c) depthwise_tile<S, T, K, Stride, Fit::kAny, true>(t, any, s.c, whole, s.c);
         for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += kTileColumns * Stride * s.c;
         t.y += columns * s.c;
       }
@@ -215,7 +223,7 @@ void depthwise_rows_fixed(const DepthwiseParams& p, int64_t row0, int64_t row1) 
 }
 
 // Any kernel, stride and dilation: one output pixel at a time.
-template <class S, class T, class F>
+template <class S, class T>
 void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1) {
   const ConvShape& s = p.shape;
   const Pitch pitch(0);
@@ -234,8 +242,8 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
             acc[0] = fma(S::load(at, lanes), S::load(p.weight + (kh * s.kw + kw) * s.c + c, lanes), acc[0]);
           }
         }
-        finish_tile<S, F>(acc, p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr,
-                          pitch, 1, lanes);
+        finish_tile(acc, AnyActivation{p.act}, p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c,
+                    row.sums ? row.sums + c : nullptr, pitch, 1, lanes);
       }
     }
   }
@@ -245,13 +253,13 @@ template <class S, class T>
 void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1) {
   with_kernel_size(p.shape, [&](auto size) {
     using Size = decltype(size);
-    with_activation(p.act, [&](auto f) {
-      if constexpr (Size::kernel > 0) {
-        depthwise_rows_fixed<S, T, decltype(f), Size::kernel, Size::stride>(p, row0, row1);
-      } else {
-        depthwise_rows_general<S, T, decltype(f)>(p, row0, row1);
-      }
-    });
+    if constexpr (Size::kernel == 0) {
+      depthwise_rows_general<S, T>(p, row0, row1);
+    } else if constexpr (std::is_same_v<T, float>) {
+      with_activation(p.act, [&](auto f) { depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, f, row0, row1); });
+    } else {
+      depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, AnyActivation{p.act}, row0, row1);
+    }
   });
 }
 
