@@ -79,43 +79,56 @@ struct AnyActivation {
   Act act;
 };
 
-// Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores
-// and sums. y and sums are at channel c.
+// Where a tile's sums go, at one vector of channels.
+template <class T>
+struct DepthwiseOutput {
+  const float* bias;  // or null
+  T* y;
+  float* sums;      // or null
+  int columns;      // that are stored
+  int first, last;  // the lanes that are new
+};
+
+// Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores and sums.
 template <class S, class F, class T, int Columns>
-inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, const float* bias, T* y, float* sums,
-                                                       const Pitch& pitch, int columns, int lanes) {
-  const bool full = lanes == S::kLanes;
-  if (bias) {
-    const S b = full ? S::load(bias) : S::load(bias, lanes);
+inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, const DepthwiseOutput<T>& out,
+                                                       const Pitch& pitch) {
+  const bool full = out.last == S::kLanes;
+  if (out.bias) {
+    const S bias = full ? S::load(out.bias) : S::load(out.bias, out.last);
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) acc[i] = acc[i] + b;
+    for (int i = 0; i < Columns; ++i) acc[i] = acc[i] + bias;
   }
   if constexpr (std::is_same_v<F, AnyActivation>) {
     with_activation(f.act, [&](auto chosen) __attribute__((always_inline)) {
 #pragma GCC unroll 8
       for (int i = 0; i < Columns; ++i) acc[i] = chosen.apply(acc[i]);
     });
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i]);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
-    if (i >= columns) break;
-    if constexpr (!std::is_same_v<F, AnyActivation>) acc[i] = f.apply(acc[i]);
+    if (i >= out.columns) break;
     if (full) {
-      acc[i].store(pitch(y, i));
+      acc[i].store(pitch(out.y, i));
     } else {
-      acc[i].store(pitch(y, i), lanes);
+      acc[i].store(pitch(out.y, i), out.last);
     }
   }
-  if (!sums) return;
-  S sum = full ? S::load(sums) : S::load(sums, lanes);
+  if (!out.sums) return;
+  S sum = full ? S::load(out.sums) : S::load(out.sums, out.last);
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
-    if (i < columns) sum = sum + acc[i];
+    if (i < out.columns) sum = sum + acc[i];
   }
-  if (full) {
-    sum.store(sums);
+  if (full && out.first == 0) {
+    sum.store(out.sums);
   } else {
-    sum.store(sums, lanes);
+    float lanes[S::kLanes];
+    sum.store(lanes);
+    std::copy(lanes + out.first, lanes + out.last, out.sums + out.first);
   }
 }
 
@@ -134,15 +147,17 @@ struct DepthwiseTile {
   float* sums;
 };
 
-// Channels [c0, c1) of a tile: whole vectors, or with Tail less than one.
-template <class S, class T, int K, int Stride, Fit Fitting, bool Tail, class F>
+// Channels [c0, c1) of a tile; the last vector overlaps the one before where they do not fill it. With Few there is
+// less than one vector of channels in all.
+template <class S, class T, int K, int Stride, Fit Fitting, bool Few, class F>
 void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t c0, int64_t c1) {
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   const Pitch pitch(channels * static_cast<int64_t>(sizeof(T)));
   const int64_t tap = channels;
   const int left = t.left, right = t.right;
-  for (int64_t c = c0; c < c1; c += S::kLanes) {
-    const int lanes = Tail ? static_cast<int>(c1 - c) : S::kLanes;
+  for (int64_t next = c0; next < c1; next += S::kLanes) {
+    const int lanes = Few ? static_cast<int>(channels) : S::kLanes;
+    const int64_t c = Few ? 0 : std::min(next, channels - S::kLanes);
     S sum[kTileColumns];
 #pragma GCC unroll 8
     for (int i = 0; i < kTileColumns; ++i) sum[i] = S(0.0f);
@@ -152,12 +167,13 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t
       const T* in = t.in[kh] + c;
       S taps[K];
 #pragma GCC unroll 8
-      for (int j = 0; j < K; ++j) taps[j] = Tail ? S::load(weight + j * tap, lanes) : S::load(weight + j * tap);
+      for (int j = 0; j < K; ++j) taps[j] = Few ? S::load(weight + j * tap, lanes) : S::load(weight + j * tap);
 #pragma GCC unroll 20
       for (int j = 0; j < kSpan; ++j) {
         if (Fitting == Fit::kEdge && ((j < K && j < left) || (j >= kSpan - K && j >= right))) continue;
-        if (Fitting == Fit::kAny && (j < left || j >= right)) continue;
-        const S x = Tail ? S::load(pitch(in, j), lanes) : S::load(pitch(in, j));
+        if (Fitting == Fit::kAny && j >= right) break;
+        if (Fitting == Fit::kAny && j < left) continue;
+        const S x = Few ? S::load(pitch(in, j), lanes) : S::load(pitch(in, j));
 #pragma GCC unroll 8
         for (int i = 0; i < kTileColumns; ++i) {
           const int k = j - i * Stride;
@@ -168,8 +184,10 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t
     S acc[kTileColumns];
 #pragma GCC unroll 8
     for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
-    finish_tile(acc, f, t.bias ? t.bias + c : nullptr, t.y + c, t.sums ? t.sums + c : nullptr, pitch,
-                Fitting == Fit::kAny ? t.columns : kTileColumns, lanes);
+    const DepthwiseOutput<T> out{t.bias ? t.bias + c : nullptr, t.y + c,
+                                 t.sums ? t.sums + c : nullptr, Fitting == Fit::kAny ? t.columns : kTileColumns,
+                                 static_cast<int>(next - c),    lanes};
+    finish_tile(acc, f, out, pitch);
   }
 }
 
@@ -181,7 +199,6 @@ void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t r
   // Channels of a strip.
   constexpr int64_t kStrip = std::max<int64_t>(kTileBytes / (K * kSpan * sizeof(T)) / kLine, 1) * kLine;
   const ConvShape& s = p.shape;
-  const int64_t whole = s.c - s.c % S::kLanes;
   for (int64_t first = row0; first < row1; first += kStripRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kStripRows, row1 - first));
     DepthwiseTile<T, K> tiles[kStripRows];
@@ -200,10 +217,12 @@ void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t r
       const bool inside = columns == kTileColumns && left == 0 && right == kSpan;
       const bool edge = columns == kTileColumns && left <= K && right >= kSpan - K;
       for (int r = 0; r < rows; ++r) tiles[r].left = left, tiles[r].right = right, tiles[r].columns = columns;
-      for (int64_t c0 = 0; c0 < whole; c0 += kStrip) {
-        const int64_t c1 = std::min(whole, c0 + kStrip);
+      for (int64_t c0 = 0; c0 < s.c; c0 += kStrip) {
+        const int64_t c1 = std::min(s.c, c0 + kStrip);
         for (int r = 0; r < rows; ++r) {
-          if (inside) {
+          if (s.c < S::kLanes) {
+            depthwise_tile<S, T, K, Stride, Fit::kAny, true>(tiles[r], any, s.c, c0, c1);
+          } else if (inside) {
             depthwise_tile<S, T, K, Stride, Fit::kInside, false>(tiles[r], f, s.c, c0, c1);
           } else if (edge) {
             depthwise_tile<S, T, K, Stride, Fit::kEdge, false>(tiles[r], f, s.c, c0, c1);
@@ -214,7 +233,6 @@ void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t r
       }
       for (int r = 0; r < rows; ++r) {
         DepthwiseTile<T, K>& t = tiles[r];
-        if (whole < s.c) depthwise_tile<S, T, K, Stride, Fit::kAny, true>(t, any, s.c, whole, s.c);
         for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += kTileColumns * Stride * s.c;
         t.y += columns * s.c;
       }
@@ -242,8 +260,9 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
             acc[0] = fma(S::load(at, lanes), S::load(p.weight + (kh * s.kw + kw) * s.c + c, lanes), acc[0]);
           }
         }
-        finish_tile(acc, AnyActivation{p.act}, p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c,
-                    row.sums ? row.sums + c : nullptr, pitch, 1, lanes);
+        const DepthwiseOutput<T> out{
+            p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr, 1, 0, lanes};
+        finish_tile(acc, AnyActivation{p.act}, out, pitch);
       }
     }
   }
