@@ -1,9 +1,9 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
-// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of
-// channels the seven accumulators and one kernel row's weights stay in registers, and each input is loaded
-// once a kernel row. Tiles below each other follow one another for a few channels at a time, so that the rows that they
-// share and the weights are read from the L1 cache.
+// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of channels the
+// seven accumulators and one kernel row's weights stay in registers, and each input is loaded once a kernel row. Tiles
+// below each other follow one another, a few channels at a time, so that the rows that they share and the weights come
+// from the L1 cache.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +16,11 @@
 namespace effops {
 
 constexpr int kTileColumns = 7;
-// Rows that are computed strip by strip.
+// A strip is the same columns and channels of so many rows, and what one of its tiles reads takes so much of the L1
+// cache.
 constexpr int kStripRows = 16;
-// What a tile's inputs may take of the L1 cache.
-constexpr int64_t kTileBytes = 14 * 1024;
+constexpr int64_t kStripBytes = 14 * 1024;
 
-// One output row: K is the kernel's, or 0 for any.
 template <class T>
 struct DepthwiseRow {
   const T* image;    // what there is of the input image of this output row
@@ -30,7 +29,6 @@ struct DepthwiseRow {
   int64_t iy0;       // input row of kernel row 0
   int64_t kh0, kh1;  // kernel rows that fall on the image
 
-  DepthwiseRow() = default;
   DepthwiseRow(const DepthwiseParams& p, int64_t row) {
     const ConvShape& s = p.shape;
     const int64_t n = row / s.oh, oy = row % s.oh;
@@ -56,21 +54,18 @@ struct Pitch {
 
   explicit Pitch(int64_t bytes) : one(bytes), three(3 * bytes), five(5 * bytes), seven(7 * bytes) {
 #if defined(__x86_64__)
-    // Lest the compiler makes one of the other again, with an addition a column.
+    // Or the compiler derives one from another again, with an addition a column.
     asm("" : "+r"(one), "+r"(three), "+r"(five), "+r"(seven));
 #endif
   }
-  // Column j < 8.
-  template <class T>
-  T* near(T* at, int j) const {
-    const int64_t odd = j == 3 || j == 6 ? three : j == 5 ? five : j == 7 ? seven : one;
-    const int64_t times = j == 0 ? 0 : j == 2 || j == 6 ? 2 : j == 4 ? 4 : 1;
-    return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(at) + odd * times);
-  }
+  // Column j of a row that starts at `at`, j known where it is compiled.
   template <class T>
   T* operator()(T* at, int j) const {
-    for (; j >= 8; j -= 8) at = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(at) + 8 * one);
-    return near(at, j);
+    uintptr_t address = reinterpret_cast<uintptr_t>(at);
+    for (; j >= 8; j -= 8) address += 8 * one;
+    const int64_t odd = j == 3 || j == 6 ? three : j == 5 ? five : j == 7 ? seven : one;
+    const int64_t times = j == 0 ? 0 : j == 2 || j == 6 ? 2 : j == 4 ? 4 : 1;
+    return reinterpret_cast<T*>(address + odd * times);
   }
 };
 
@@ -86,7 +81,7 @@ struct DepthwiseOutput {
   T* y;
   float* sums;      // or null
   int columns;      // that are stored
-  int first, last;  // the lanes that are new
+  int first, last;  // lanes [0, last) are stored, [first, last) are summed
 };
 
 // Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores and sums.
@@ -153,7 +148,6 @@ template <class S, class T, int K, int Stride, Fit Fitting, bool Few, class F>
 void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t c0, int64_t c1) {
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   const Pitch pitch(channels * static_cast<int64_t>(sizeof(T)));
-  const int64_t tap = channels;
   const int left = t.left, right = t.right;
   for (int64_t next = c0; next < c1; next += S::kLanes) {
     const int lanes = Few ? static_cast<int>(channels) : S::kLanes;
@@ -161,13 +155,16 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t
     S sum[kTileColumns];
 #pragma GCC unroll 8
     for (int i = 0; i < kTileColumns; ++i) sum[i] = S(0.0f);
-    const float* weight = t.weight + c + t.kh0 * K * tap;
+    const float* weight = t.weight + c + t.kh0 * K * channels;
 #pragma GCC unroll 1
-    for (int kh = t.kh0; kh < t.kh1; ++kh, weight += K * tap) {
+    for (int kh = t.kh0; kh < t.kh1; ++kh, weight += K * channels) {
       const T* in = t.in[kh] + c;
       S taps[K];
 #pragma GCC unroll 8
-      for (int j = 0; j < K; ++j) taps[j] = Few ? S::load(weight + j * tap, lanes) : S::load(weight + j * tap);
+      for (int j = 0; j < K; ++j) {
+        const float* tap = weight + j * channels;
+        taps[j] = Few ? S::load(tap, lanes) : S::load(tap);
+      }
 #pragma GCC unroll 20
       for (int j = 0; j < kSpan; ++j) {
         if (Fitting == Fit::kEdge && ((j < K && j < left) || (j >= kSpan - K && j >= right))) continue;
@@ -184,10 +181,10 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t
     S acc[kTileColumns];
 #pragma GCC unroll 8
     for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
-    const DepthwiseOutput<T> out{t.bias ? t.bias + c : nullptr, t.y + c,
-                                 t.sums ? t.sums + c : nullptr, Fitting == Fit::kAny ? t.columns : kTileColumns,
-                                 static_cast<int>(next - c),    lanes};
-    finish_tile(acc, f, out, pitch);
+    const int columns = Fitting == Fit::kAny ? t.columns : kTileColumns, first = static_cast<int>(next - c);
+    const float* bias = t.bias ? t.bias + c : nullptr;
+    float* sums = t.sums ? t.sums + c : nullptr;
+    finish_tile(acc, f, DepthwiseOutput<T>{bias, t.y + c, sums, columns, first, lanes}, pitch);
   }
 }
 
@@ -197,7 +194,7 @@ void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t r
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
   constexpr int64_t kLine = std::max<int64_t>(64 / sizeof(T), S::kLanes);
   // Channels of a strip.
-  constexpr int64_t kStrip = std::max<int64_t>(kTileBytes / (K * kSpan * sizeof(T)) / kLine, 1) * kLine;
+  constexpr int64_t kStrip = std::max<int64_t>(kStripBytes / (K * kSpan * sizeof(T)) / kLine, 1) * kLine;
   const ConvShape& s = p.shape;
   for (int64_t first = row0; first < row1; first += kStripRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kStripRows, row1 - first));
