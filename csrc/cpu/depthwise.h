@@ -1,11 +1,13 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
-// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of
-// channels the seven accumulators and one kernel row's weights stay in registers, and each input is loaded
-// once a kernel row.
+// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of channels the
+// seven accumulators and one kernel row's weights stay in registers, and each input is loaded once a kernel row. Tiles
+// below each other follow one another, a few channels at a time, so that the rows that they share and the weights come
+// from the L1 cache.
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "../core/activation.h"
 #include "kernel_size.h"
@@ -14,17 +16,20 @@
 namespace effops {
 
 constexpr int kTileColumns = 7;
+// A strip is the same columns and channels of so many rows, and what one of its tiles reads takes so much of the L1
+// cache.
+constexpr int kStripRows = 16;
+constexpr int64_t kStripBytes = 14 * 1024;
 
-template <class S, class T>
+template <class T>
 struct DepthwiseRow {
-  const DepthwiseParams& p;
   const T* image;    // what there is of the input image of this output row
   T* y;              // the output row
   float* sums;       // (c) or null
   int64_t iy0;       // input row of kernel row 0
   int64_t kh0, kh1;  // kernel rows that fall on the image
 
-  DepthwiseRow(const DepthwiseParams& params, int64_t row) : p(params) {
+  DepthwiseRow(const DepthwiseParams& p, int64_t row) {
     const ConvShape& s = p.shape;
     const int64_t n = row / s.oh, oy = row % s.oh;
     image = static_cast<const T*>(p.x) + (p.x_rows ? 0 : n * s.h * s.w * s.c);
@@ -35,130 +40,198 @@ struct DepthwiseRow {
     kh1 = std::min(s.kh, iy0 < s.h ? (s.h - iy0 + s.dilation_h - 1) / s.dilation_h : 0);
     if (sums) std::fill(sums, sums + s.c, 0.0f);
   }
-  // The row of x that a kernel row falls on, in elements from `image`.
-  int64_t input(int64_t kh) const {
+  // The row of x that a kernel row falls on.
+  const T* input(const DepthwiseParams& p, int64_t kh) const {
     const int64_t iy = iy0 + kh * p.shape.dilation_h;
-    return (p.x_rows ? iy % p.x_rows : iy) * p.shape.w * p.shape.c;
+    return image + (p.x_rows ? iy % p.x_rows : iy) * p.shape.w * p.shape.c;
   }
 };
 
-template <class S>
-inline S load_bias(const float* bias, int64_t c, int lanes) {
-  if (!bias) return S(0.0f);
-  return lanes == S::kLanes ? S::load(bias + c) : S::load(bias + c, lanes);
-}
+// Multiples of the distance between two pixels, in bytes. An address adds one register times 1, 2, 4 or 8 for nothing,
+// so that these four reach eight columns.
+struct Pitch {
+  int64_t one, three, five, seven;
 
-// Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores
-// and sums.
-template <class S, class T, int Columns>
-inline void finish_tile(S (&acc)[Columns], const DepthwiseRow<S, T>& row, int64_t ox, int64_t c, int columns,
-                        int lanes) {
-  const DepthwiseParams& p = row.p;
-  const bool full = lanes == S::kLanes;
-  const S bias = load_bias<S>(p.bias, c, lanes);
-  with_activation(p.act, [&](auto f) __attribute__((always_inline)) {
+  explicit Pitch(int64_t bytes) : one(bytes), three(3 * bytes), five(5 * bytes), seven(7 * bytes) {
+#if defined(__x86_64__)
+    // Or the compiler derives one from another again, with an addition a column.
+    asm("" : "+r"(one), "+r"(three), "+r"(five), "+r"(seven));
+#endif
+  }
+  // Column j of a row that starts at `at`, j known where it is compiled.
+  template <class T>
+  T* operator()(T* at, int j) const {
+    uintptr_t address = reinterpret_cast<uintptr_t>(at);
+    for (; j >= 8; j -= 8) address += 8 * one;
+    const int64_t odd = j == 3 || j == 6 ? three : j == 5 ? five : j == 7 ? seven : one;
+    const int64_t times = j == 0 ? 0 : j == 2 || j == 6 ? 2 : j == 4 ? 4 : 1;
+    return reinterpret_cast<T*>(address + odd * times);
+  }
+};
+
+// Stands for an activation that is chosen where it is applied, in tiles too rare to be compiled once for each.
+struct AnyActivation {
+  Act act;
+};
+
+// Where a tile's sums go, at one vector of channels.
+template <class T>
+struct DepthwiseOutput {
+  const float* bias;  // or null
+  T* y;
+  float* sums;      // or null
+  int columns;      // that are stored
+  int first, last;  // lanes [0, last) are stored, [first, last) are summed
+};
+
+// Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores and sums.
+template <class S, class F, class T, int Columns>
+inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, const DepthwiseOutput<T>& out,
+                                                       const Pitch& pitch) {
+  const bool full = out.last == S::kLanes;
+  if (out.bias) {
+    const S bias = full ? S::load(out.bias) : S::load(out.bias, out.last);
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i] + bias);
-  });
-  T* y = row.y + ox * p.shape.c + c;
+    for (int i = 0; i < Columns; ++i) acc[i] = acc[i] + bias;
+  }
+  if constexpr (std::is_same_v<F, AnyActivation>) {
+    with_activation(f.act, [&](auto chosen) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+      for (int i = 0; i < Columns; ++i) acc[i] = chosen.apply(acc[i]);
+    });
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i]);
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
-    if (i >= columns) break;
+    if (i >= out.columns) break;
     if (full) {
-      acc[i].store(y + i * p.shape.c);
+      acc[i].store(pitch(out.y, i));
     } else {
-      acc[i].store(y + i * p.shape.c, lanes);
+      acc[i].store(pitch(out.y, i), out.last);
     }
   }
-  if (!row.sums) return;
-  float* sums = row.sums + c;
-  S sum = full ? S::load(sums) : S::load(sums, lanes);
+  if (!out.sums) return;
+  S sum = full ? S::load(out.sums) : S::load(out.sums, out.last);
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
-    if (i < columns) sum = sum + acc[i];
+    if (i < out.columns) sum = sum + acc[i];
   }
-  if (full) {
-    sum.store(sums);
+  if (full && out.first == 0) {
+    sum.store(out.sums);
   } else {
-    sum.store(sums, lanes);
+    float lanes[S::kLanes];
+    sum.store(lanes);
+    std::copy(lanes + out.first, lanes + out.last, out.sums + out.first);
   }
 }
 
-// Asks for what the next tile reads first of all tiles: its new columns in the lowest kernel row. A tile reads many
-// short streams, too many for the processor's own prefetcher to follow.
-template <class S, class T, int K, int Stride>
-inline void prefetch_next(const DepthwiseRow<S, T>& row, int64_t lowest, int64_t ix, int64_t c) {
-  const ConvShape& s = row.p.shape;
-  const T* at = row.image + lowest + ix * s.c + c;
-#pragma GCC unroll 16
-  for (int j = 0; j < kTileColumns * Stride; ++j) __builtin_prefetch(at + j * s.c);
-}
+// How a tile lies on the image: within it; whole, with fewer than K columns beyond either side; any way.
+enum class Fit { kInside, kEdge, kAny };
 
-// One tile for one vector of channels. Edge tiles may hang over the image or the output row; Tail has fewer
-// channels.
-template <class S, class T, int K, int Stride, bool Edge, bool Tail>
-inline void depthwise_tile(const DepthwiseRow<S, T>& row, const int64_t (&inputs)[K], int64_t ox, int64_t c,
-                           int columns, int tail_lanes) {
+// A tile of one row, at channel 0.
+template <class T, int K>
+struct DepthwiseTile {
+  const T* in[K];  // the first column in every kernel row; only in [kh0, kh1)
+  int kh0, kh1;
+  int left, right;  // its columns [left, right) are on the image
+  int columns;      // of the output
+  const float *weight, *bias;
+  T* y;
+  float* sums;
+};
+
+// Channels [c0, c1) of a tile; the last vector overlaps the one before where they do not fill it. With Few there is
+// less than one vector of channels in all.
+template <class S, class T, int K, int Stride, Fit Fitting, bool Few, class F>
+void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t c0, int64_t c1) {
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
-  const DepthwiseParams& p = row.p;
-  const ConvShape& s = p.shape;
-  const int lanes = Tail ? tail_lanes : S::kLanes;
-  const int64_t ix0 = ox * Stride - s.pad_left;
-  if (!Tail && row.kh1 > row.kh0 && c % (64 / static_cast<int64_t>(sizeof(T))) == 0) {
-    prefetch_next<S, T, K, Stride>(row, inputs[row.kh1 - 1], ix0 + kSpan, c);
-  }
-  // An array whose address nobody takes, so that the compiler keeps it in registers.
-  S sum[kTileColumns];
+  const Pitch pitch(channels * static_cast<int64_t>(sizeof(T)));
+  const int left = t.left, right = t.right;
+  for (int64_t next = c0; next < c1; next += S::kLanes) {
+    const int lanes = Few ? static_cast<int>(channels) : S::kLanes;
+    const int64_t c = Few ? 0 : std::min(next, channels - S::kLanes);
+    S sum[kTileColumns];
 #pragma GCC unroll 8
-  for (int i = 0; i < kTileColumns; ++i) sum[i] = S(0.0f);
-  for (int64_t kh = row.kh0; kh < row.kh1; ++kh) {
-    const float* weight = p.weight + kh * K * s.c + c;
-    const int64_t offset = inputs[kh] + ix0 * s.c + c;
-    S taps[K];
+    for (int i = 0; i < kTileColumns; ++i) sum[i] = S(0.0f);
+    const float* weight = t.weight + c + t.kh0 * K * channels;
+#pragma GCC unroll 1
+    for (int kh = t.kh0; kh < t.kh1; ++kh, weight += K * channels) {
+      const T* in = t.in[kh] + c;
+      S taps[K];
 #pragma GCC unroll 8
-    for (int j = 0; j < K; ++j) taps[j] = Tail ? S::load(weight + j * s.c, lanes) : S::load(weight + j * s.c);
+      for (int j = 0; j < K; ++j) {
+        const float* tap = weight + j * channels;
+        taps[j] = Few ? S::load(tap, lanes) : S::load(tap);
+      }
 #pragma GCC unroll 20
-    for (int j = 0; j < kSpan; ++j) {
-      if (Edge && (ix0 + j < 0 || ix0 + j >= s.w)) continue;
-      const T* at = row.image + (offset + j * s.c);
-      const S x = Tail ? S::load(at, lanes) : S::load(at);
+      for (int j = 0; j < kSpan; ++j) {
+        if (Fitting == Fit::kEdge && ((j < K && j < left) || (j >= kSpan - K && j >= right))) continue;
+        if (Fitting == Fit::kAny && j >= right) break;
+        if (Fitting == Fit::kAny && j < left) continue;
+        const S x = Few ? S::load(pitch(in, j), lanes) : S::load(pitch(in, j));
 #pragma GCC unroll 8
-      for (int i = 0; i < kTileColumns; ++i) {
-        const int tap = j - i * Stride;
-        if (tap >= 0 && tap < K) sum[i] = fma(x, taps[tap], sum[i]);
+        for (int i = 0; i < kTileColumns; ++i) {
+          const int k = j - i * Stride;
+          if (k >= 0 && k < K) sum[i] = fma(x, taps[k], sum[i]);
+        }
       }
     }
-  }
-  S acc[kTileColumns];
+    S acc[kTileColumns];
 #pragma GCC unroll 8
-  for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
-  finish_tile(acc, row, ox, c, columns, lanes);
+    for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
+    const int columns = Fitting == Fit::kAny ? t.columns : kTileColumns, first = static_cast<int>(next - c);
+    const float* bias = t.bias ? t.bias + c : nullptr;
+    float* sums = t.sums ? t.sums + c : nullptr;
+    finish_tile(acc, f, DepthwiseOutput<T>{bias, t.y + c, sums, columns, first, lanes}, pitch);
+  }
 }
 
-template <class S, class T, int K, int Stride>
-void depthwise_rows_fixed(const DepthwiseParams& p, int64_t row0, int64_t row1) {
+template <class S, class T, int K, int Stride, class F>
+void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
+  const AnyActivation any{p.act};
   constexpr int kSpan = (kTileColumns - 1) * Stride + K;
+  constexpr int64_t kLine = std::max<int64_t>(64 / sizeof(T), S::kLanes);
+  // Channels of a strip.
+  constexpr int64_t kStrip = std::max<int64_t>(kStripBytes / (K * kSpan * sizeof(T)) / kLine, 1) * kLine;
   const ConvShape& s = p.shape;
-  const int64_t whole = s.c - s.c % S::kLanes;
-  for (int64_t r = row0; r < row1; ++r) {
-    const DepthwiseRow<S, T> row(p, r);
-    int64_t inputs[K];
-    for (int64_t kh = row.kh0; kh < row.kh1; ++kh) inputs[kh] = row.input(kh);
+  for (int64_t first = row0; first < row1; first += kStripRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kStripRows, row1 - first));
+    DepthwiseTile<T, K> tiles[kStripRows];
+    for (int r = 0; r < rows; ++r) {
+      const DepthwiseRow<T> row(p, first + r);
+      DepthwiseTile<T, K>& t = tiles[r];
+      t.kh0 = static_cast<int>(row.kh0), t.kh1 = static_cast<int>(row.kh1);
+      for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] = row.input(p, kh) - s.pad_left * s.c;
+      t.weight = p.weight, t.bias = p.bias, t.y = row.y, t.sums = row.sums;
+    }
     for (int64_t ox = 0; ox < s.ow; ox += kTileColumns) {
       const int columns = static_cast<int>(std::min<int64_t>(kTileColumns, s.ow - ox));
       const int64_t ix0 = ox * Stride - s.pad_left;
-      const bool inside = columns == kTileColumns && ix0 >= 0 && ix0 + kSpan <= s.w;
-      if (inside) {
-        for (int64_t c = 0; c < whole; c += S::kLanes) {
-          depthwise_tile<S, T, K, Stride, false, false>(row, inputs, ox, c, columns, 0);
-        }
-      } else {
-        for (int64_t c = 0; c < whole; c += S::kLanes) {
-          depthwise_tile<S, T, K, Stride, true, false>(row, inputs, ox, c, columns, 0);
+      const int left = static_cast<int>(std::min<int64_t>(kSpan, std::max<int64_t>(0, -ix0)));
+      const int right = static_cast<int>(std::min<int64_t>(kSpan, std::max<int64_t>(0, s.w - ix0)));
+      const bool inside = columns == kTileColumns && left == 0 && right == kSpan;
+      const bool edge = columns == kTileColumns && left <= K && right >= kSpan - K;
+      for (int r = 0; r < rows; ++r) tiles[r].left = left, tiles[r].right = right, tiles[r].columns = columns;
+      for (int64_t c0 = 0; c0 < s.c; c0 += kStrip) {
+        const int64_t c1 = std::min(s.c, c0 + kStrip);
+        for (int r = 0; r < rows; ++r) {
+          if (s.c < S::kLanes) {
+            depthwise_tile<S, T, K, Stride, Fit::kAny, true>(tiles[r], any, s.c, c0, c1);
+          } else if (inside) {
+            depthwise_tile<S, T, K, Stride, Fit::kInside, false>(tiles[r], f, s.c, c0, c1);
+          } else if (edge) {
+            depthwise_tile<S, T, K, Stride, Fit::kEdge, false>(tiles[r], f, s.c, c0, c1);
+          } else {
+            depthwise_tile<S, T, K, Stride, Fit::kAny, false>(tiles[r], any, s.c, c0, c1);
+          }
         }
       }
-      if (whole < s.c) {
-        depthwise_tile<S, T, K, Stride, true, true>(row, inputs, ox, whole, columns, static_cast<int>(s.c - whole));
+      for (int r = 0; r < rows; ++r) {
+        DepthwiseTile<T, K>& t = tiles[r];
+        for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += kTileColumns * Stride * s.c;
+        t.y += columns * s.c;
       }
     }
   }
@@ -168,8 +241,9 @@ void depthwise_rows_fixed(const DepthwiseParams& p, int64_t row0, int64_t row1) 
 template <class S, class T>
 void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1) {
   const ConvShape& s = p.shape;
+  const Pitch pitch(0);
   for (int64_t r = row0; r < row1; ++r) {
-    const DepthwiseRow<S, T> row(p, r);
+    const DepthwiseRow<T> row(p, r);
     for (int64_t ox = 0; ox < s.ow; ++ox) {
       const int64_t ix0 = ox * s.stride_w - s.pad_left;
       for (int64_t c = 0; c < s.c; c += S::kLanes) {
@@ -179,11 +253,13 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
           for (int64_t kw = 0; kw < s.kw; ++kw) {
             const int64_t ix = ix0 + kw * s.dilation_w;
             if (ix < 0 || ix >= s.w) continue;
-            const T* at = row.image + row.input(kh) + ix * s.c + c;
+            const T* at = row.input(p, kh) + ix * s.c + c;
             acc[0] = fma(S::load(at, lanes), S::load(p.weight + (kh * s.kw + kw) * s.c + c, lanes), acc[0]);
           }
         }
-        finish_tile(acc, row, ox, c, 1, lanes);
+        const DepthwiseOutput<T> out{
+            p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr, 1, 0, lanes};
+        finish_tile(acc, AnyActivation{p.act}, out, pitch);
       }
     }
   }
@@ -193,10 +269,12 @@ template <class S, class T>
 void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1) {
   with_kernel_size(p.shape, [&](auto size) {
     using Size = decltype(size);
-    if constexpr (Size::kernel > 0) {
-      depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, row0, row1);
-    } else {
+    if constexpr (Size::kernel == 0) {
       depthwise_rows_general<S, T>(p, row0, row1);
+    } else if constexpr (std::is_same_v<T, float>) {
+      with_activation(p.act, [&](auto f) { depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, f, row0, row1); });
+    } else {
+      depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, AnyActivation{p.act}, row0, row1);
     }
   });
 }

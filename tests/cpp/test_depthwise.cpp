@@ -76,10 +76,37 @@ void run(const Case& t, const std::string& tier, DType dtype, Act act) {
   check(y.same_bits(y2) && pooled.same_bits(pooled2), name + ": the number of threads changes the result");
 }
 
+// The tiers' own approximations, through a kernel of one tap.
+void run_activation(const std::string& tier, Act act) {
+  std::vector<float> values = {-1e30f, -1000.0f, -88.5f, -87.0f, -0.0f, 0.0f, 1e-30f, 87.0f, 88.5f, 1000.0f, 1e30f};
+  for (float x = -100.0f; x < 100.0f; x += 0.0137f) values.push_back(x);
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  values.push_back(inf), values.push_back(nan);
+  const int64_t size = static_cast<int64_t>(values.size());
+  std::vector<float> y(values.size());
+  DepthwiseParams p{};
+  p.shape = shape_of({1, size, 1, 1, 1, 1, 0, 1}), p.dtype = DType::kFloat32, p.act = act;
+  const std::vector<float> ones(values.size(), 1.0f);
+  p.x = values.data(), p.y = y.data();
+  run_depthwise(p, {ones.data(), DType::kFloat32, size, 1, 1, 1, 1, 1, 1, 0}, {}, nullptr, kOneThread);
+  const std::string name = tier + "activation " + std::to_string(static_cast<int>(act));
+  double error = 0;
+  for (size_t i = 0; i < values.size() - 2; ++i) {
+    const double x = values[i];
+    error = std::max(error, std::fabs(y[i] - activate(act, x)) / std::max(1.0, std::fabs(x)));
+  }
+  check(error < 3e-7, name + ": error " + std::to_string(error));
+  check(y[values.size() - 2] == (act == Act::kRelu6 ? 6.0f : inf), name + " of infinity");
+  check(std::isnan(y.back()), name + " of NaN");
+}
+
 }  // namespace
 
 int main() {
   return for_every_tier([](const std::string& tier, DType dtype) {
+    for (const Act act : kActs) {
+      if (dtype == DType::kFloat32) run_activation(tier, act);
+    }
     int i = 0;
     for (const int64_t k : {3, 5, 7})
       for (const int64_t stride : {1, 2})
@@ -93,5 +120,8 @@ int main() {
                         {1, 1, 6, 6, 3, 1, 1, 1},     {1, 33, 6, 6, 1, 1, 0, 1},   {1, 8, 12, 12, 9, 2, 4, 1},
                         {0, 8, 5, 5, 3, 1, 1, 1},     {3, 40, 5, 30, 5, 1, 2, 1}};
     for (const Case& t : odd) run(t, tier, dtype, Act::kSilu);
+    // Several strips of channels, more rows than one block of them, tiles inside the image.
+    const Case large[] = {{1, 156, 19, 14, 5, 1, 2, 1}, {1, 200, 3, 44, 3, 2, 1, 1}, {1, 72, 5, 45, 7, 2, 3, 1}};
+    for (const Case& t : large) run(t, tier, dtype, kActs[i++ % 6]);
   });
 }

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "../../core/params.h"
+#include "sigmoid.h"
 
 namespace effops {
 
@@ -62,6 +63,13 @@ struct Avx2 {
   friend Avx2 low_bits_as_exponent(Avx2 a) {
     return Avx2(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23)));
   }
+  // 2^(k / 8), k the integer in the low 20 bits.
+  friend Avx2 low_bits_as_power_of_eighths(Avx2 a) {
+    const __m256i k = _mm256_castps_si256(a.v);
+    const __m256i eighths = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kEighths));
+    const __m256i fraction = _mm256_permutevar8x32_epi32(eighths, k);
+    return Avx2(_mm256_castsi256_ps(_mm256_add_epi32(fraction, _mm256_slli_epi32(k, 20))));
+  }
 
  private:
   static __m256i first(int n) {
@@ -78,5 +86,14 @@ struct Avx2 {
     return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
   }
 };
+
+template <>
+inline Avx2 Silu::apply(Avx2 x) {
+  return x / one_plus_exp_of_minus(x);
+}
+template <>
+inline Avx2 Sigmoid::apply(Avx2 x) {
+  return Avx2(1.0f) / one_plus_exp_of_minus(x);
+}
 
 }  // namespace effops

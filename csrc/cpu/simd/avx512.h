@@ -4,6 +4,7 @@
 #include "intrinsics512.h"
 
 #include "../../core/params.h"
+#include "sigmoid.h"
 
 namespace effops {
 
@@ -43,6 +44,13 @@ struct Avx512Base {
   friend Self low_bits_as_exponent(Self a) {
     return Self(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23)));
   }
+  // 2^(k / 8), k the integer in the low 20 bits.
+  friend Self low_bits_as_power_of_eighths(Self a) {
+    const __m512i k = _mm512_castps_si512(a.v);
+    const __m256i eighths = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kEighths));
+    const __m512i fraction = _mm512_permutexvar_epi32(k, _mm512_broadcast_i64x4(eighths));
+    return Self(_mm512_castsi512_ps(_mm512_add_epi32(fraction, _mm512_slli_epi32(k, 20))));
+  }
 
  protected:
   Avx512Base() = default;
@@ -70,6 +78,15 @@ struct Avx512 : Avx512Base<Avx512> {
   explicit Avx512(float f) : Avx512Base(_mm512_set1_ps(f)) {}
 };
 
+template <>
+inline Avx512 Silu::apply(Avx512 x) {
+  return x / one_plus_exp_of_minus(x);
+}
+template <>
+inline Avx512 Sigmoid::apply(Avx512 x) {
+  return Avx512(1.0f) / one_plus_exp_of_minus(x);
+}
+
 #if defined(EFFOPS_BF16_DOT)
 struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
   static constexpr bool kBf16Dot = true;
@@ -85,6 +102,14 @@ struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
     return Avx512Bf16(_mm512_dpbf16_ps(acc.v, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)columns));
   }
 };
+template <>
+inline Avx512Bf16 Silu::apply(Avx512Bf16 x) {
+  return x / one_plus_exp_of_minus(x);
+}
+template <>
+inline Avx512Bf16 Sigmoid::apply(Avx512Bf16 x) {
+  return Avx512Bf16(1.0f) / one_plus_exp_of_minus(x);
+}
 #endif
 
 }  // namespace effops
