@@ -5,9 +5,7 @@
 
 namespace effops {
 
-// The second-level cache, less what else is in it.
-constexpr int64_t kCacheBytes = 384 * 1024;
-// What a tile's rows may take of it, beside weights and x.
+// What a tile's rows may take of the second-level cache, beside weights and x.
 constexpr int64_t kTileBytes = 224 * 1024;
 
 // The address of an element of an image.

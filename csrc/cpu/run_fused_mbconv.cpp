@@ -86,10 +86,9 @@ void run_rows(const FusedMbconvParams& p, PackedFusedMbconv c, int64_t begin, in
 }  // namespace
 
 bool pays_depth_first(const FusedMbconvParams& p, int64_t threads) {
-  const ConvShape& s = p.conv;
-  // Smaller ones wait in the caches of the threads that made them. Weights do not matter: a dense convolution reads
-  // them again for every few rows anyway.
-  return 2 * s.n * s.oh * s.ow * s.oc * bytes_of(p.dtype) > 3 * kCacheBytes * threads;
+  // Neither size nor weights matter. That no patch hangs over wins more than the cache does, and the weights are read
+  // as often layer by layer, where a dense convolution passes over them for every few rows, too.
+  return p.conv.n * p.conv.oh >= 4 * threads;
 }
 
 PackedFusedMbconv unpacked_fused_mbconv(const FusedMbconvParams& p) {

@@ -22,7 +22,7 @@ struct FusedMbconvWeights {
   VectorView expand_bias, project_bias;
 };
 
-// Whether depth first is worth it: where what a thread expands leaves its second-level cache.
+// Whether depth first beats layer by layer: wherever there are rows enough to share out evenly.
 bool pays_depth_first(const FusedMbconvParams& params, int64_t threads);
 
 // The block's products, with their weights in the kernels' form; pointers into images are set tile by tile.

@@ -72,6 +72,7 @@ void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& ti
 
 bool pays_depth_first(const MbconvParams& p, bool squeeze_excite) {
   const ConvShape& s = p.conv;
+  constexpr int64_t kCacheBytes = 384 * 1024;
   const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
   const int64_t row = s.w * s.c * bytes_of(p.dtype);
   const int64_t weights = (p.expands ? p.in * s.c : 0) + (squeeze_excite ? 0 : s.c * p.out);

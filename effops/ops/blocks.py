@@ -81,9 +81,9 @@ def fused_mbconv(
 
         y = project_act(W2 act(conv(x, W1) + b1) + b2) + x
 
-    One dense convolution stands for the expansion and the depthwise convolution. On the CPU it runs depth first where
-    the expanded tensor leaves the cache: rows of it are made and used while they are in there. Where gradients are
-    wanted, or a backend has no kernel for the whole block, the parts run one by one, with the same result.
+    One dense convolution stands for the expansion and the depthwise convolution. On the CPU it runs depth
+    first: rows of the expanded tensor are made and used while they are in the cache. Where gradients are wanted, or a
+    backend has no kernel for the whole block, the parts run one by one, with the same result.
 
     Args:
         x: (N, C, H, W).

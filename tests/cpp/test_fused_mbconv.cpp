@@ -120,6 +120,7 @@ int main() {
         {3, 5, 9, 7, 19, 5, 3, 1, kSame, 1, false, true, Act::kGelu, Act::kRelu},
         {2, 3, 17, 40, 33, 8, 5, 2, 2, 1, false, false, Act::kRelu6, Act::kIdentity},
         {1, 4, 12, 30, 24, 7, 3, 1, 2, 2, true, true, Act::kIdentity, Act::kSilu},
+        {2, 3, 5, 1, 9, 4, 2, 11, 3, 1, true, false, Act::kSilu, Act::kIdentity},
         {1, 7, 1, 1, 8, 3, 3, 1, 1, 1, true, false, Act::kSilu, Act::kIdentity},
         {0, 8, 6, 6, 16, 8, 3, 1, 1, 1, true, true, Act::kSilu, Act::kIdentity},
     };
