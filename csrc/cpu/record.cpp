@@ -119,4 +119,18 @@ void record_mbconv(Plan& plan, const MbconvParams& params, const MbconvWeights& 
            });
 }
 
+void record_fused_mbconv(Plan& plan, const FusedMbconvParams& params, const FusedMbconvWeights& weights) {
+  PackedFusedMbconv packed = unpacked_fused_mbconv(params);
+  keep_panels(plan, packed.expand, weights.expand, weights.expand_bias);
+  keep_panels(plan, packed.project, weights.project, weights.project_bias);
+  const ConvShape& s = params.conv;
+  const int64_t y = s.n * s.oh * s.ow * params.out * bytes_of(params.dtype);
+  plan.add("fused_mbconv", {reads(params.x), reads(params.residual), writes(params.y, y)},
+           [params, packed](void* const* at, const Threads& threads) {
+             FusedMbconvParams q = params;
+             q.x = at[0], q.residual = at[1], q.y = at[2];
+             execute_fused_mbconv(q, packed, threads);
+           });
+}
+
 }  // namespace effops

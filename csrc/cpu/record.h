@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plan.h"
+#include "run_fused_mbconv.h"
 #include "run_mbconv.h"
 
 namespace effops {
@@ -14,5 +15,6 @@ void record_mean(Plan& plan, const ImageParams& params, float* mean);
 void record_scale(Plan& plan, const ImageParams& params);
 void record_add(Plan& plan, const AddParams& params);
 void record_mbconv(Plan& plan, const MbconvParams& params, const MbconvWeights& weights);
+void record_fused_mbconv(Plan& plan, const FusedMbconvParams& params, const FusedMbconvWeights& weights);
 
 }  // namespace effops

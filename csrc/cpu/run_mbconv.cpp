@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "depth_first.h"
 #include "kernels.h"
 #include "operands.h"
 #include "packing.h"
@@ -11,14 +12,6 @@
 
 namespace effops {
 namespace {
-
-// What a tile's rows may take of the second-level cache, beside weights and x.
-constexpr int64_t kTileBytes = 224 * 1024;
-
-const void* at(const void* data, int64_t element, DType dtype) {
-  return static_cast<const char*>(data) + element * bytes_of(dtype);
-}
-void* at(void* data, int64_t element, DType dtype) { return static_cast<char*>(data) + element * bytes_of(dtype); }
 
 // The block's output rows are made tile by tile. The expanded rows that a tile shares with the next stay where they
 // are: expanded row i lies at i % ring.
@@ -36,12 +29,6 @@ struct Tiles {
     per_image = (s.oh + rows - 1) / rows;
   }
 };
-
-GemmParams product(const MbconvParams& p, int64_t n, int64_t k, Act act) {
-  GemmParams q{};
-  q.n = n, q.k = k, q.dtype = p.dtype, q.act = act;
-  return q;
-}
 
 // Tiles [begin, end) of all images, in their order.
 void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& tiles, int64_t begin, int64_t end) {
@@ -98,8 +85,8 @@ bool pays_depth_first(const MbconvParams& p, bool squeeze_excite) {
 PackedMbconv unpacked_mbconv(const MbconvParams& p, const MbconvWeights& weights) {
   const ConvShape& s = p.conv;
   PackedMbconv c{};
-  if (p.expands) c.expand = product(p, s.c, p.in, p.act);
-  c.project = product(p, p.out, s.c, p.project_act);
+  if (p.expands) c.expand = product(s.c, p.in, p.dtype, p.act);
+  c.project = product(p.out, s.c, p.dtype, p.project_act);
   c.depthwise.shape = s, c.depthwise.dtype = p.dtype, c.depthwise.act = p.act;
   c.se.n = s.n, c.se.c = s.c, c.se.r = weights.reduced, c.se.act = weights.reduced_act, c.se.gate = weights.gate;
   return c;

@@ -271,11 +271,12 @@ def _fold(units: Sequence[Unit], folds: FoldCache) -> list[_FoldedUnit] | None:
 
 
 def _run_folded(units: list[_FoldedUnit], x: Tensor, residual: bool) -> Tensor:
-    whole = _run_whole(units, x, residual)
-    if whole is not None:
-        return whole
     y, pooled = x, None
     for i, unit in enumerate(units):
+        # A block with one more convolution before it is whole behind that one, unless x itself is still to be added.
+        whole = None if residual and i > 0 else _run_whole(units[i:], y, residual)
+        if whole is not None:
+            return whole
         last = i == len(units) - 1
         if unit.kind == DEPTHWISE:
             pool = not last and units[i + 1].se is not None
@@ -300,7 +301,7 @@ def _run_whole(units: list[_FoldedUnit], x: Tensor, residual: bool) -> Tensor | 
     if kinds not in ((DEPTHWISE, POINTWISE), (POINTWISE, DEPTHWISE, POINTWISE)):
         return None
     *expand, depthwise, project = units
-    if expand and expand[0].act != depthwise.act:
+    if expand and (expand[0].act != depthwise.act or expand[0].se is not None):
         return None
     return mbconv(
         x,

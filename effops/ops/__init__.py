@@ -1,7 +1,7 @@
 """Fused ops of the MobileNet and EfficientNet families. The table of all of them is :mod:`effops.ops.table`."""
 
 from .attention import mobile_mqa
-from .blocks import fused_mbconv, mbconv
+from .blocks import fused_mbconv, mbconv, uib
 from .functional import (
     conv_act,
     depthwise_conv_act,
@@ -28,4 +28,5 @@ __all__ = [
     "pointwise_conv_act",
     "se_gate",
     "squeeze_excite",
+    "uib",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from . import backends, checks
-from .functional import autocast
+from .functional import autocast, depthwise_conv_act, pointwise_conv_act
 from .table import OPS
 from .training import SqueezeExcite
 
@@ -81,7 +81,8 @@ def fused_mbconv(
 
         y = project_act(W2 act(conv(x, W1) + b1) + b2) + x
 
-    One dense convolution stands for the expansion and the depthwise convolution. Where gradients are wanted, or a
+    One dense convolution stands for the expansion and the depthwise convolution. On the CPU it runs depth
+    first: rows of the expanded tensor are made and used while they are in the cache. Where gradients are wanted, or a
     backend has no kernel for the whole block, the parts run one by one, with the same result.
 
     Args:
@@ -105,6 +106,57 @@ def fused_mbconv(
     args = checks.fused_mbconv(x, weights, biases, stride, padding, dilation, residual, (act, project_act))
     y = backends.run_whole(OPS["fused_mbconv"], args)
     return _fused_by_parts(*args) if y is None else y
+
+
+def uib(
+    x: Tensor,
+    start: Folded | None,
+    expand: Folded,
+    middle: Folded | None,
+    project: Folded,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] | None = None,
+    act: str = "relu",
+    residual: bool = False,
+) -> Tensor:
+    """Universal inverted bottleneck (Qin et al., arXiv 2404.10518, section 4), batch norm folded in.
+
+        s = dwconv(x, W1) + b1,  h = act(W2 s + b2),  d = act(dwconv(h, W3) + b3),  y = W4 d + b4 + x
+
+    where s = x without a start and d = h without a middle: extra depthwise (both), inverted bottleneck (middle),
+    ConvNeXt-like (start) and feed-forward (none). What follows the start runs as one :func:`mbconv` where it has a
+    middle and x is not added behind a start. Layer scale is a factor of W4 and b4.
+
+    Args:
+        x: (N, C, H, W).
+        start: weight (C, 1, kh, kw) and bias (C,) or None; None where there is no such convolution.
+        expand: weight (M, C, 1, 1) and bias (M,) or None.
+        middle: weight (M, 1, kh, kw) and bias (M,) or None; None where there is no such convolution.
+        project: weight (O, M, 1, 1) and bias (O,) or None.
+        stride: of the middle convolution, or of the start where there is no middle.
+        padding: of both: None for half of each kernel, else as in :func:`depthwise_conv_act`.
+        act: after expansion and middle convolution.
+        residual: add x; needs stride 1 and O = C.
+
+    Returns:
+        (N, O, Ho, Wo), channels_last.
+
+    Raises:
+        ArgumentError: a shape, dtype, device or value does not fit.
+        BackendError: a backend was asked for that cannot run the call.
+    """
+    weights, biases = checks.weights_and_biases(start=start, expand=expand, middle=middle, project=project)
+    x, *weights = autocast(x, *weights)
+    of_start, of_middle = checks.uib(x, weights, biases, stride, padding, residual, act)
+    start, expand, middle, project = zip(weights, biases, strict=True)
+    y = x if start[0] is None else depthwise_conv_act(x, *start, **of_start)
+    if middle[0] is not None and (start[0] is None or not residual):
+        return mbconv(y, expand, middle, project, **of_middle, act=act, residual=residual)
+    y = pointwise_conv_act(y, *expand, act=act)
+    if middle[0] is not None:
+        y = depthwise_conv_act(y, *middle, **of_middle, act=act)
+    return pointwise_conv_act(y, *project, residual=x if residual else None)
 
 
 def _fused_by_parts(

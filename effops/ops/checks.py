@@ -132,13 +132,13 @@ def conv(
     return (x, weight, bias, *geometry(x.shape[2:], weight.shape, stride, padding, dilation), activation_code(act))
 
 
-def filters(weight: Tensor, channels: int, *, depthwise: bool) -> None:
+def filters(weight: Tensor, channels: int, *, depthwise: bool, argument: str = "weight") -> None:
     """Require a convolution weight for an input of this many channels."""
     shape = weight.shape
     if len(shape) != 4 or shape[1] != (1 if depthwise else channels) or (depthwise and shape[0] != channels):
         expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
         raise ArgumentError(
-            f"weight must have shape {expected} for an input with {channels} channels; got {text_of(weight)}"
+            f"{argument} must have shape {expected} for an input with {channels} channels; got {text_of(weight)}"
         )
 
 
@@ -313,7 +313,7 @@ def mbconv(
         se_weights(x, "x", hidden, *se)
     shape = geometry(x.shape[2:], depthwise.shape, stride, padding, dilation)
     if residual:
-        _block_keeps_the_shape(x, depthwise, shape, project)
+        _keeps_the_shape(x, _sizes_after(x.shape[2:], depthwise, shape), project)
     pairs = zip(weights, biases, strict=True)
     (expand, expand_bias), (depthwise, depthwise_bias), (project, project_bias) = pairs
     codes = activation_code(acts[0]), activation_code(acts[1]), gate_code(acts[2]), activation_code(acts[3])
@@ -342,14 +342,56 @@ def fused_mbconv(
         vector(bias, f"{name} bias", weight.shape[0], x)
     shape = geometry(x.shape[2:], expand.shape, stride, padding, dilation)
     if residual:
-        _block_keeps_the_shape(x, expand, shape, project)
+        _keeps_the_shape(x, _sizes_after(x.shape[2:], expand, shape), project)
     codes = activation_code(acts[0]), activation_code(acts[1])
     return (x, expand, biases[0], *shape, project, biases[1], bool(residual), *codes)
 
 
-def _block_keeps_the_shape(x: Tensor, spatial: Tensor, shape: tuple, project: Tensor) -> None:
-    """What a residual needs of a block whose one spatial convolution has these weights and this geometry."""
-    sizes = [output_size(x.shape[2 + i], spatial.shape[2 + i], shape[i], shape[2 + i], shape[4 + i]) for i in (0, 1)]
+def uib(
+    x: Tensor,
+    weights: Sequence[Tensor | None],
+    biases: Sequence[Tensor | None],
+    stride: int | Sequence[int],
+    padding: int | str | Sequence[int] | None,
+    residual: bool,
+    act: str,
+) -> list[dict[str, Any]]:
+    """Stride and padding of the two depthwise convolutions of uib, from what it is given."""
+    image(x)
+    activation_code(act)
+    names = ("start", "expand", "middle", "project")
+    start, expand, middle, project = weights
+    for name, weight in zip(names, weights, strict=True):
+        if weight is not None or name in ("expand", "project"):
+            beside(weight, f"{name} weight", x, (x.dtype,))
+    matrix(expand, "expand weight", "hidden", x.shape[1])
+    matrix(project, "project weight", "out_channels", expand.shape[0])
+    stride = as_pair("stride", stride, 1)
+    if stride != (1, 1) and start is None and middle is None:
+        raise ArgumentError(f"stride {stride} needs a depthwise convolution; start and middle are both None")
+    sizes, found = x.shape[2:], []
+    of_start = "start", start, x.shape[1], stride if middle is None else 1
+    for name, weight, channels, own in (of_start, ("middle", middle, expand.shape[0], stride)):
+        if weight is not None:
+            filters(weight, channels, depthwise=True, argument=f"{name} weight")
+            zeros = [(size - 1) // 2 for size in weight.shape[2:]] if padding is None else padding
+            shape = geometry(sizes, weight.shape, own, zeros, 1)
+            sizes = _sizes_after(sizes, weight, shape)
+        found.append({} if weight is None else {"stride": own, "padding": zeros})
+    for name, bias, weight in zip(names, biases, weights, strict=True):
+        vector(bias, f"{name} bias", 0 if weight is None else weight.shape[0], x)
+    if residual:
+        _keeps_the_shape(x, sizes, project)
+    return found
+
+
+def _sizes_after(sizes: Sequence[int], weight: Tensor, shape: tuple) -> list[int]:
+    """(height, width) behind a convolution with these weights and this geometry."""
+    return [output_size(sizes[i], weight.shape[2 + i], shape[i], shape[2 + i], shape[4 + i]) for i in (0, 1)]
+
+
+def _keeps_the_shape(x: Tensor, sizes: Sequence[int], project: Tensor) -> None:
+    """What a residual needs of a block that makes images of these sizes."""
     if (project.shape[0], *sizes) != tuple(x.shape[1:]):
         raise ArgumentError(
             f"residual needs an output of x's shape {text_of(x)}; this block gives "

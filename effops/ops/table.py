@@ -101,7 +101,7 @@ OPS: dict[str, Op] = {
             f"(Tensor x, Tensor expand_weight, Tensor? expand_bias, {_GEOMETRY}, Tensor project_weight, "
             "Tensor? project_bias, bool residual, int act, int project_act) -> Tensor",
             "act2(W2 act(conv(x, W1) + b1) + b2) + x: the inverted residual with one dense convolution",
-            _GPU,
+            _ALL,
             parts=("conv_act", "pointwise_conv_act"),
         ),
         # Training: view(x) = act((x - mean) scale + shift) gate; see reference_training.py.

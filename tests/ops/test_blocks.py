@@ -7,30 +7,80 @@ import torch
 
 import effops
 from effops import ops
-from effops.ops import backends
+from effops.ops import backends, extension
+from effops.ops.spec import ACTIVATIONS, SAME
 from effops.testing import samples
 
+from .blocks import fused
+from .layouts import LAYOUTS
+
 BLOCKS = list(samples("mbconv"))
+FUSED = list(samples("fused_mbconv"))
+# Large enough for several tiles a thread.
+LARGE_FUSED = [
+    fused(2, 8, (70, 61), 120, 8),
+    fused(1, 6, (131, 120), 260, 9, stride=2, pad=SAME, project_act=ACTIVATIONS.index("relu6")),
+    fused(3, 5, (110, 20), 140, 5, pad=2, dilation=2, act=ACTIVATIONS.index("gelu"), biases=False),
+    fused(1, 3, (64, 62), 260, 7, kernel=5, pad=0, act=ACTIVATIONS.index("hardswish")),
+]
+
+
+def recorded(sample) -> list[str]:
+    """The steps that a plan makes of a call."""
+    plan = extension.module.Plan(extension.module.WeightStore())
+    plan.start()
+    try:
+        sample.run()
+    finally:
+        plan.stop()
+    return plan.steps
+
+
+@pytest.fixture
+def threads():
+    """torch.set_num_threads, undone in the end."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("sample", BLOCKS, ids=str)
-def test_a_block_equals_its_parts(isa, sample, dtype, monkeypatch):
+@pytest.mark.parametrize("sample", LARGE_FUSED, ids=str)
+def test_a_fused_block_depth_first_equals_its_parts(isa, sample, dtype, threads):
+    """Bit for bit, on images of any layout."""
     laid = sample.to(dtype)
-    before = torch.get_num_threads()
-    try:
-        runs = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            runs += laid.run()
-    finally:
-        torch.set_num_threads(before)
+    x, weight, bias, *geometry, project, project_bias, residual, act, project_act = laid.args
+    y = torch.ops.effops.conv_act(x, weight, bias, *geometry, act)
+    added = x if residual else None
+    parts = torch.ops.effops.pointwise_conv_act(y, project, project_bias, None, added, project_act)
+    for count, layout in enumerate(("channels_last", "contiguous", "every_second"), 1):
+        threads(count)
+        run = laid.map(lambda name, t, lay=LAYOUTS[layout]: lay(t) if name == "x" else t)
+        assert torch.equal(run.run()[0], parts)
+        assert recorded(run) == ["fused_mbconv"]
+
+
+def test_a_fused_block_of_few_rows_runs_as_its_parts(threads):
+    sample = fused(1, 8, (7, 20), 48, 8)
+    for count, steps in ((1, ["fused_mbconv"]), (2, ["dense", "pointwise"])):
+        threads(count)
+        assert recorded(sample) == steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sample", BLOCKS + FUSED, ids=str)
+def test_a_block_equals_its_parts(isa, sample, dtype, threads, monkeypatch):
+    laid = sample.to(dtype)
+    runs = []
+    for count in (1, 2, 3):
+        threads(count)
+        runs += laid.run()
     monkeypatch.setattr(backends, "_whole", lambda op, args: None)
     (parts,) = laid.run()
     assert all(torch.equal(run, parts) for run in runs)
 
 
-@pytest.mark.parametrize("sample", BLOCKS[:6], ids=str)
+@pytest.mark.parametrize("sample", BLOCKS[:6] + LARGE_FUSED, ids=str)
 def test_neighbours_of_the_inputs_are_never_read(isa, sample):
     def guarded(name, t):
         dense = t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t.contiguous()
@@ -70,9 +120,9 @@ def test_explain_and_backends():
     assert sample.to(torch.float16).run()[0].dtype == torch.float16
 
 
-def test_a_fused_block_without_a_kernel_is_its_parts():
-    """Bit for bit, and with gradients."""
-    sample = next(s for s in samples("fused_mbconv") if s.kwargs["residual"])
+def test_gradients_of_a_fused_block_are_those_of_its_parts():
+    """Bit for bit, and the result too."""
+    sample = next(s for s in FUSED if s.kwargs["residual"])
     x, (weight, bias), (project, project_bias) = sample.args
     geometry = {name: sample.kwargs[name] for name in ("stride", "padding", "dilation")}
 
