@@ -1,7 +1,23 @@
 """Settings that hold for every test."""
 
+import os
+from contextlib import suppress
+
 import pytest
 import torch
+
+with suppress(ImportError):  # machines with a GPU may lack it
+    from hypothesis import settings
+
+    # The same examples in every run; HYPOTHESIS_PROFILE=default looks for new ones.
+    settings.register_profile("repeatable", derandomize=True, database=None)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers():
+    """No test draws other numbers for the tests that ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -48,11 +48,12 @@ def test_parity(isa, case, dtype):
     check(case, dtype)
 
 
+# Two channels at least: batch norm takes away all that the weight of one does, and its gradient is 0 but for rounding.
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(1, 3),
-    c=st.integers(1, 20),
-    expanded=st.integers(1, 40),
+    c=st.integers(2, 20),
+    expanded=st.integers(2, 40),
     size=st.tuples(st.integers(2, 12), st.integers(2, 12)),
     kernel=st.sampled_from([1, 2, 3, 5, 7]),
     stride=st.integers(1, 3),
