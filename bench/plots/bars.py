@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Numbers over bars that stand closer would run into each other; there they stand upright.
 _INCHES_OF_NUMBER = 0.36
+# A figure of more inches is too small to read on a page.
+_WIDEST = 18
 Quantity = Callable[[Row], float | None]
 
 
@@ -78,14 +80,19 @@ def _panels(
     same_scale: bool,
     reference: float | None = None,
 ) -> Path:
-    """A panel a batch size, a group of bars a network."""
+    """A panel a batch size, side by side or below each other; a group of bars a network."""
     known = [found for found in grouped(rows).values() if any(height(found, name) is not None for name in names)]
     panels_of = _of_batch(known)
     widest = max(len(found) for found in panels_of.values())
     groups = len(panels_of) * widest
     width = max(7.6, 1.4 + groups * (0.3 + 0.22 * len(names)))
-    figure = new_figure(width, 4.6)
-    panels = figure.subplots(1, len(panels_of), sharey=same_scale, squeeze=False)[0]
+    below = width > _WIDEST
+    if below:
+        groups = widest
+        width = max(7.6, 1.4 + groups * (0.3 + 0.22 * len(names)))
+    shape = (len(panels_of), 1) if below else (1, len(panels_of))
+    figure = new_figure(width, 1.0 + 3.6 * shape[0])
+    panels = figure.subplots(*shape, sharey=same_scale, squeeze=False).flatten()
     labelled = {}
     for axes, (batch, found) in zip(panels, panels_of.items(), strict=True):
         upright = 0.86 * (width - 1.4) / groups / len(names) < _INCHES_OF_NUMBER
@@ -95,7 +102,8 @@ def _panels(
             axes.axhline(reference, color=LINE, linewidth=1, zorder=3)
         handles, labels = axes.get_legend_handles_labels()
         labelled |= dict(zip(labels, handles, strict=True))
-    panels[0].set_ylabel(unit)
+    for axes in panels if below else panels[:1]:
+        axes.set_ylabel(unit)
     head(figure, list(labelled.values()), list(labelled), headline)
     foot(figure, caption(rows))
     return save(figure, path)
