@@ -98,7 +98,7 @@ PackedFusedMbconv unpacked_fused_mbconv(const FusedMbconvParams& p) {
 
 void run_fused_mbconv(const FusedMbconvParams& p, const FusedMbconvWeights& weights, const Threads& threads) {
   if (p.conv.n == 0) return;
-  if (Plan* plan = recording()) record_fused_mbconv(*plan, p, weights);
+  if (Plan* plan = recording()) return record_fused_mbconv(*plan, p, weights);
   PackedFusedMbconv c = unpacked_fused_mbconv(p);
   pack(c.expand, weights.expand, as_floats(weights.expand_bias, Slot::kBias), threads);
   pack(c.project, weights.project, as_floats(weights.project_bias, Slot::kBias), threads, Slot::kProjectPanels);

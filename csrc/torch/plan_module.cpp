@@ -1,9 +1,7 @@
-// Plans for Python (effops/network): tensors are addresses here, and Python keeps them alive.
+// Plans for Python (effops/tape): tensors are addresses here, and Python keeps them alive.
 #include "plan_module.h"
 
 #include <pybind11/stl.h>
-
-#include <map>
 
 #include "../cpu/kernels.h"
 #include "../cpu/record.h"

@@ -73,7 +73,7 @@ def compile_cpu(model: _Model, *examples: Tensor) -> _Model:
     try:
         for example in examples:
             with torch.no_grad():
-                model.compile_report = model._tapes.add(model, example)
+                model.compile_report = model._tapes.add(model, _dense(example))
     except NotOneCall as error:
         if not was:
             uncompile(model)
@@ -107,6 +107,7 @@ class _Tapes:
     """The tapes of one model; copies and pickles start without any."""
 
     calls: PreparedCalls = field(default_factory=PreparedCalls)
+    state: State | None = None
     weights: Any = field(default_factory=lambda: extension.module.WeightStore())
     refused: str = ""
 
@@ -119,6 +120,7 @@ class _Tapes:
     def clear(self) -> None:
         """Forget all; what the weights were packed for may have changed."""
         self.calls.clear()
+        self.state = None
         self.weights = extension.module.WeightStore()
         self.refused = ""
 
@@ -129,19 +131,17 @@ class _Tapes:
             NotOneCall: it cannot be recorded.
         """
         forward = partial(model._uncompiled.forward, model)
-        key = _layout(x)
-        state = self.calls.state(key)
-        if state is None:
+        if self.state is None or not self.state.holds():
             # Nothing was recorded, or what it stood on has changed: weights that were packed are not shared with it.
             self.clear()
-            state = _state(model)
+            self.state = _state(model)
         # The packed weights stand for the folded ones, which would be there twice.
         _forget_folded(model)
         with folding_anew():
-            tape = record(forward, x, self.weights, state)
+            tape = record(forward, x, self.weights, self.state)
             if not _is_known(model):
                 _verify(tape, forward, x)
-        self.calls.keep(key, tape)
+        self.calls.keep(_layout(x), tape)
         return report_of(model, tape, self.weights)
 
 
@@ -155,7 +155,14 @@ def _forget_folded(model: nn.Module) -> None:
 
 def _layout(x: Tensor) -> tuple:
     """Beside the shape, what a tape is for: images that lie otherwise get tapes of their own."""
-    return x.stride(), x.dtype
+    return x.is_contiguous(), x.dtype
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Images that lie in one piece: a tape for every distance between rows would be one too many."""
+    if x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+        return x
+    return x.contiguous()
 
 
 def _hooked(model: nn.Module) -> str | None:
@@ -246,6 +253,7 @@ def _run(model: CompiledModule, tapes: _Tapes, x: Any) -> tuple[bool, Any]:
         return False, None
     if backends.forced() not in _BACKENDS:
         return False, None
+    x = _dense(x)
     key = _layout(x)
     tape = tapes.calls.get(key, x)
     if tape is None:
