@@ -72,8 +72,7 @@ def compile_cpu(model: _Model, *examples: Tensor) -> _Model:
         model.__dict__["_tapes"] = _Tapes()
     try:
         for example in examples:
-            with torch.no_grad():
-                model.compile_report = model._tapes.add(model, _dense(example))
+            model.compile_report = model._tapes.add(model, _dense(example))
     except NotOneCall as error:
         if not was:
             uncompile(model)
@@ -137,7 +136,9 @@ class _Tapes:
             self.state = _state(model)
         # The packed weights stand for the folded ones, which would be there twice.
         _forget_folded(model)
-        with folding_anew():
+        # In inference mode the dispatcher would see other, larger operators, and tensors without versions.
+        with torch.inference_mode(False), torch.no_grad(), folding_anew():
+            x = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(x)
             tape = record(forward, x, self.weights, self.state)
             if not _is_known(model):
                 _verify(tape, forward, x)

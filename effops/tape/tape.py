@@ -123,7 +123,7 @@ class Tape:
 
 
 def record(forward: Callable[[Tensor], Any], x: Tensor, weights: Any, state: State) -> Tape:
-    """Run a forward and make a tape of it.
+    """Run a forward, which records no gradients, and make a tape of it.
 
     Args:
         weights: the ``WeightStore`` that keeps what the kernels read.
@@ -132,7 +132,7 @@ def record(forward: Callable[[Tensor], Any], x: Tensor, weights: Any, state: Sta
     Raises:
         NotOneCall: it cannot become one, or no kernel ran.
     """
-    with torch.no_grad(), Trace(x, weights) as trace:
+    with Trace(x, weights) as trace:
         result = forward(x)
     leaves, spec = tree_flatten(result)
     if any(isinstance(leaf, Tensor) and not trace.moves(leaf) for leaf in leaves):

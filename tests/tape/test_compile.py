@@ -13,6 +13,7 @@ from torch import nn
 
 import effops
 from effops.ops import extension
+from tests import peers
 from tests.tape.nets import close, images, made
 
 pytestmark = pytest.mark.skipif(extension.module is None, reason="needs the CPU kernels")
@@ -127,6 +128,20 @@ def test_sizes_and_layouts_are_recorded_once(pair):
         found = compiled._tapes.calls._calls
         seen.append({(key, shape): id(tape) for key, tapes in found.items() for shape, tape in tapes.items()})
     assert len(seen[0]) == len(inputs) and seen[0] == seen[1] == seen[2]
+
+
+def test_inference_mode(pair):
+    """Without an example, and on an image made in inference mode; fused models too."""
+    other = peers.randomise(peers.timm().create_model("mobilenetv3_small_050", drop_rate=0.2))
+    for model in (copy.deepcopy(pair[0]), other):
+        with torch.no_grad():
+            want = model(images())
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            compiled = effops.compile_cpu(model)
+            close(compiled(images() * 1), want)
+            assert len(compiled._tapes.calls) == 1 and compiled.compile_report.torch == {}
+            close(compiled(images()), want)
 
 
 @torch.no_grad()
