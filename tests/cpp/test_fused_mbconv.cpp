@@ -90,6 +90,8 @@ void check_block(const Case& t, const std::string& tier, DType dtype) {
   record_into(&plan);
   run_fused_mbconv(p, weights, kOneThread);
   record_into(nullptr);
+  check(y.same_bits(again), name + ": a recording computes something");
+  run_fused_mbconv(p, weights, kOneThread);
   p.y = y2.data();
   run_fused_mbconv(p, weights, kTwoThreads);
   const double error = relative_error(y, want);
