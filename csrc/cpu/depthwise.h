@@ -1,9 +1,9 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
-// A tile is seven output columns of one row: 112, 56, 28, 14 and 7 are multiples of it. For one vector of channels the
-// seven accumulators and one kernel row's weights stay in registers, and each input is loaded once a kernel row. Tiles
-// below each other follow one another, a few channels at a time, so that the rows that they share and the weights come
-// from the L1 cache.
+// A tile is seven output columns of one row (112, 56, 28, 14 and 7 are multiples of it) or eight, whichever covers a
+// row with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel row's
+// weights stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one another, a
+// few channels at a time, so that the rows that they share and the weights come from the L1 cache.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,6 @@
 
 namespace effops {
 
-constexpr int kTileColumns = 7;
 // A strip is the same columns and channels of so many rows, and what one of its tiles reads takes so much of the L1
 // cache.
 constexpr int kStripRows = 16;
@@ -79,9 +78,9 @@ template <class T>
 struct DepthwiseOutput {
   const float* bias;  // or null
   T* y;
-  float* sums;      // or null
-  int columns;      // that are stored
-  int first, last;  // lanes [0, last) are stored, [first, last) are summed
+  float* sums;            // or null
+  int columns, repeated;  // columns [0, columns) are stored, [repeated, columns) are summed
+  int first, last;        // lanes [0, last) are stored, [first, last) are summed
 };
 
 // Adds the bias (last: a chain that starts from a large bias rounds worse), applies the activation, stores and sums.
@@ -114,9 +113,16 @@ inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, c
   }
   if (!out.sums) return;
   S sum = full ? S::load(out.sums) : S::load(out.sums, out.last);
+  if (out.repeated == 0) {
 #pragma GCC unroll 8
-  for (int i = 0; i < Columns; ++i) {
-    if (i < out.columns) sum = sum + acc[i];
+    for (int i = 0; i < Columns; ++i) {
+      if (i < out.columns) sum = sum + acc[i];
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int i = 1; i < Columns; ++i) {
+      if (i >= out.repeated && i < out.columns) sum = sum + acc[i];
+    }
   }
   if (full && out.first == 0) {
     sum.store(out.sums);
@@ -135,8 +141,8 @@ template <class T, int K>
 struct DepthwiseTile {
   const T* in[K];  // the first column in every kernel row; only in [kh0, kh1)
   int kh0, kh1;
-  int left, right;  // its columns [left, right) are on the image
-  int columns;      // of the output
+  int left, right;        // its columns [left, right) are on the image
+  int columns, repeated;  // of the output, and those of them that the tile before has made
   const float *weight, *bias;
   T* y;
   float* sums;
@@ -144,17 +150,17 @@ struct DepthwiseTile {
 
 // Channels [c0, c1) of a tile; the last vector overlaps the one before where they do not fill it. With Few there is
 // less than one vector of channels in all.
-template <class S, class T, int K, int Stride, Fit Fitting, bool Few, class F>
+template <class S, class T, int K, int Stride, int Columns, Fit Fitting, bool Few, class F>
 void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t c0, int64_t c1) {
-  constexpr int kSpan = (kTileColumns - 1) * Stride + K;
+  constexpr int kSpan = (Columns - 1) * Stride + K;
   const Pitch pitch(channels * static_cast<int64_t>(sizeof(T)));
   const int left = t.left, right = t.right;
   for (int64_t next = c0; next < c1; next += S::kLanes) {
     const int lanes = Few ? static_cast<int>(channels) : S::kLanes;
     const int64_t c = Few ? 0 : std::min(next, channels - S::kLanes);
-    S sum[kTileColumns];
+    S sum[Columns];
 #pragma GCC unroll 8
-    for (int i = 0; i < kTileColumns; ++i) sum[i] = S(0.0f);
+    for (int i = 0; i < Columns; ++i) sum[i] = S(0.0f);
     const float* weight = t.weight + c + t.kh0 * K * channels;
 #pragma GCC unroll 1
     for (int kh = t.kh0; kh < t.kh1; ++kh, weight += K * channels) {
@@ -172,26 +178,27 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t
         if (Fitting == Fit::kAny && j < left) continue;
         const S x = Few ? S::load(pitch(in, j), lanes) : S::load(pitch(in, j));
 #pragma GCC unroll 8
-        for (int i = 0; i < kTileColumns; ++i) {
+        for (int i = 0; i < Columns; ++i) {
           const int k = j - i * Stride;
           if (k >= 0 && k < K) sum[i] = fma(x, taps[k], sum[i]);
         }
       }
     }
-    S acc[kTileColumns];
+    S acc[Columns];
 #pragma GCC unroll 8
-    for (int i = 0; i < kTileColumns; ++i) acc[i] = sum[i];
-    const int columns = Fitting == Fit::kAny ? t.columns : kTileColumns, first = static_cast<int>(next - c);
+    for (int i = 0; i < Columns; ++i) acc[i] = sum[i];
+    const int columns = Fitting == Fit::kAny ? t.columns : Columns, first = static_cast<int>(next - c);
+    const int repeated = Fitting == Fit::kInside ? 0 : t.repeated;
     const float* bias = t.bias ? t.bias + c : nullptr;
     float* sums = t.sums ? t.sums + c : nullptr;
-    finish_tile(acc, f, DepthwiseOutput<T>{bias, t.y + c, sums, columns, first, lanes}, pitch);
+    finish_tile(acc, f, DepthwiseOutput<T>{bias, t.y + c, sums, columns, repeated, first, lanes}, pitch);
   }
 }
 
-template <class S, class T, int K, int Stride, class F>
-void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
+template <class S, class T, int K, int Stride, int Columns, class F>
+void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
   const AnyActivation any{p.act};
-  constexpr int kSpan = (kTileColumns - 1) * Stride + K;
+  constexpr int kSpan = (Columns - 1) * Stride + K;
   constexpr int64_t kLine = std::max<int64_t>(64 / sizeof(T), S::kLanes);
   // Channels of a strip.
   constexpr int64_t kStrip = std::max<int64_t>(kStripBytes / (K * kSpan * sizeof(T)) / kLine, 1) * kLine;
@@ -206,34 +213,46 @@ void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t r
       for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] = row.input(p, kh) - s.pad_left * s.c;
       t.weight = p.weight, t.bias = p.bias, t.y = row.y, t.sums = row.sums;
     }
-    for (int64_t ox = 0; ox < s.ow; ox += kTileColumns) {
-      const int columns = static_cast<int>(std::min<int64_t>(kTileColumns, s.ow - ox));
+    for (int64_t next = 0, before = 0; next < s.ow; next += Columns) {
+      const int columns = static_cast<int>(std::min<int64_t>(Columns, s.ow));
+      const int64_t ox = std::min(next, s.ow - columns), moved = ox - before;
+      before = ox;
       const int64_t ix0 = ox * Stride - s.pad_left;
       const int left = static_cast<int>(std::min<int64_t>(kSpan, std::max<int64_t>(0, -ix0)));
       const int right = static_cast<int>(std::min<int64_t>(kSpan, std::max<int64_t>(0, s.w - ix0)));
-      const bool inside = columns == kTileColumns && left == 0 && right == kSpan;
-      const bool edge = columns == kTileColumns && left <= K && right >= kSpan - K;
-      for (int r = 0; r < rows; ++r) tiles[r].left = left, tiles[r].right = right, tiles[r].columns = columns;
+      const bool inside = next == ox && columns == Columns && left == 0 && right == kSpan;
+      const bool edge = columns == Columns && left <= K && right >= kSpan - K;
+      for (int r = 0; r < rows; ++r) {
+        DepthwiseTile<T, K>& t = tiles[r];
+        t.left = left, t.right = right, t.columns = columns, t.repeated = static_cast<int>(next - ox);
+        for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += moved * Stride * s.c;
+        t.y += moved * s.c;
+      }
       for (int64_t c0 = 0; c0 < s.c; c0 += kStrip) {
         const int64_t c1 = std::min(s.c, c0 + kStrip);
         for (int r = 0; r < rows; ++r) {
           if (s.c < S::kLanes) {
-            depthwise_tile<S, T, K, Stride, Fit::kAny, true>(tiles[r], any, s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Columns, Fit::kAny, true>(tiles[r], any, s.c, c0, c1);
           } else if (inside) {
-            depthwise_tile<S, T, K, Stride, Fit::kInside, false>(tiles[r], f, s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Columns, Fit::kInside, false>(tiles[r], f, s.c, c0, c1);
           } else if (edge) {
-            depthwise_tile<S, T, K, Stride, Fit::kEdge, false>(tiles[r], f, s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Columns, Fit::kEdge, false>(tiles[r], f, s.c, c0, c1);
           } else {
-            depthwise_tile<S, T, K, Stride, Fit::kAny, false>(tiles[r], any, s.c, c0, c1);
+            depthwise_tile<S, T, K, Stride, Columns, Fit::kAny, false>(tiles[r], any, s.c, c0, c1);
           }
         }
       }
-      for (int r = 0; r < rows; ++r) {
-        DepthwiseTile<T, K>& t = tiles[r];
-        for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += kTileColumns * Stride * s.c;
-        t.y += columns * s.c;
-      }
     }
+  }
+}
+
+template <class S, class T, class Size, class F>
+void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
+  const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
+  if (covered(8) < covered(7)) {
+    depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1);
+  } else {
+    depthwise_rows_of<S, T, Size::kernel, Size::stride, 7>(p, f, row0, row1);
   }
 }
 
@@ -258,7 +277,7 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
           }
         }
         const DepthwiseOutput<T> out{
-            p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr, 1, 0, lanes};
+            p.bias ? p.bias + c : nullptr, row.y + ox * s.c + c, row.sums ? row.sums + c : nullptr, 1, 0, 0, lanes};
         finish_tile(acc, AnyActivation{p.act}, out, pitch);
       }
     }
@@ -272,9 +291,9 @@ void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1) {
     if constexpr (Size::kernel == 0) {
       depthwise_rows_general<S, T>(p, row0, row1);
     } else if constexpr (std::is_same_v<T, float>) {
-      with_activation(p.act, [&](auto f) { depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, f, row0, row1); });
+      with_activation(p.act, [&](auto f) { depthwise_rows_fixed<S, T, Size>(p, f, row0, row1); });
     } else {
-      depthwise_rows_fixed<S, T, Size::kernel, Size::stride>(p, AnyActivation{p.act}, row0, row1);
+      depthwise_rows_fixed<S, T, Size>(p, AnyActivation{p.act}, row0, row1);
     }
   });
 }

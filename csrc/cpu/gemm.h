@@ -153,18 +153,25 @@ inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const 
   finish<S, T, F>(sum, p, m, c.n);
 }
 
-// Rows [m0, m1) of one panel, the first of which is `rows`. Rows that do not fill a tile are covered by a tile that
-// overlaps the last.
+// Rows [m0, m1) of one panel, the first of which is `rows`: tiles of R rows and, so that they come out even, of R - 1.
+// Rows too few for that are covered by a tile that overlaps the last.
 template <class S, class From, class T, int V, class F>
 void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
+  const int64_t count = (m1 - m0 + R - 1) / R, lower = count * R - (m1 - m0);
   if (m1 - m0 < R) {
     for (int64_t m = m0; m < m1; ++m) gemm_tile<S, From, T, F, 1, V>(p, rows.from_row(m - m0), c, m);
-    return;
-  }
-  for (int64_t next = m0; next < m1; next += R) {
-    const int64_t m = std::min(next, m1 - R);
-    gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
+  } else if (std::is_same_v<From, Patches> || lower > count) {
+    for (int64_t next = m0; next < m1; next += R) {
+      const int64_t m = std::min(next, m1 - R);
+      gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
+    }
+  } else {
+    int64_t m = m0;
+    for (; m < m1 - lower * (R - 1); m += R) gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
+    if constexpr (!std::is_same_v<From, Patches>) {
+      for (; m < m1; m += R - 1) gemm_tile<S, From, T, F, R - 1, V>(p, rows.from_row(m - m0), c, m);
+    }
   }
 }
 

@@ -53,10 +53,12 @@ void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bia
 void execute_gemm(const GemmParams& params, const Threads& threads) {
   const Kernels& k = kernels();
   const int64_t panels = k.panel_count(params.n);
-  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that no tile is cut.
-  // Else rows.
-  const int64_t rows_a_thread = params.m / std::max<int64_t>(1, threads.count);
-  if (rows_a_thread < 128 && panels >= 2 * threads.count) {
+  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that each reads its part of the
+  // weights alone. Else rows, and where panels would leave a thread waiting for another.
+  const int64_t count = std::max<int64_t>(1, threads.count), rows_a_thread = params.m / count;
+  const int64_t most_panels = (panels + count - 1) / count;
+  const bool uneven = most_panels * count * 20 > panels * 21;
+  if (rows_a_thread < (uneven ? 48 : 128) && panels >= 2 * count) {
     parallel(threads, panels, params.m * params.k * params.n / panels,
              [&](int64_t begin, int64_t end) { k.gemm(params, 0, params.m, begin, end); });
   } else {
