@@ -16,7 +16,7 @@ namespace {
 // The block's output rows are made tile by tile. The expanded rows that a tile shares with the next stay where they
 // are: expanded row i lies at i % ring.
 struct Tiles {
-  int64_t rows, ring, per_image;
+  int64_t rows, ring;
 
   explicit Tiles(const MbconvParams& p) {
     const ConvShape& s = p.conv;
@@ -26,11 +26,10 @@ struct Tiles {
     const int64_t more = std::max<int64_t>(1, s.stride_h * expanded + hidden);
     rows = std::clamp<int64_t>(1 + (kTileBytes - reach * expanded - hidden) / more, 1, s.oh);
     ring = (rows - 1) * s.stride_h + reach;
-    per_image = (s.oh + rows - 1) / rows;
   }
 };
 
-// Tiles [begin, end) of all images, in their order.
+// Output rows [begin, end) of n * oh.
 void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& tiles, int64_t begin, int64_t end) {
   const Kernels& k = kernels();
   const ConvShape& s = p.conv;
@@ -40,11 +39,11 @@ void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& ti
   if (p.expands) c.depthwise.x = ring, c.depthwise.x_rows = tiles.ring;
   if (!p.hidden) c.depthwise.y = scratch<char>(Slot::kHiddenRows, tiles.rows * s.ow * s.c * bytes_of(p.dtype));
   const int64_t expand_panels = p.expands ? k.panel_count(s.c) : 0, project_panels = k.panel_count(p.out);
-  int64_t done = 0;  // input rows of the image that are expanded
-  for (int64_t tile = begin; tile < end; ++tile) {
-    const int64_t n = tile / tiles.per_image, row0 = tile % tiles.per_image * tiles.rows;
-    const int64_t row1 = std::min(row0 + tiles.rows, s.oh), rows = row1 - row0, first = n * s.oh + row0;
-    if (tile == begin || row0 == 0) done = 0;
+  int64_t done = 0, rows;  // input rows of the image that are expanded; output rows of this tile
+  for (int64_t first = begin; first < end; first += rows) {
+    const int64_t n = first / s.oh, row0 = first % s.oh, row1 = std::min({row0 + tiles.rows, s.oh, row0 + end - first});
+    rows = row1 - row0;
+    if (row0 == 0) done = 0;
     if (p.expands) {
       const int64_t bottom = std::min(s.h, (row1 - 1) * s.stride_h - s.pad_top + reach);
       for (int64_t row = std::max({done, int64_t{0}, row0 * s.stride_h - s.pad_top}); row < bottom;) {
@@ -115,8 +114,8 @@ void execute_mbconv(const MbconvParams& p, PackedMbconv c, const Threads& thread
   c.depthwise.x = p.x, c.depthwise.y = p.hidden;
   c.depthwise.row_sums = p.hidden ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   const Tiles tiles(p);
-  parallel(threads, s.n * tiles.per_image, kParallelWork,
-           [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); });
+  const int64_t work = (p.expands ? s.w * s.stride_h * p.in : 0) + s.ow * (s.kh * s.kw + (p.hidden ? 0 : p.out));
+  parallel(threads, s.n * s.oh, work * s.c, [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); });
   if (!p.hidden) return;
   mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
   c.se.pooled = p.pooled, c.se.out = p.gate;
