@@ -90,12 +90,21 @@ struct Plan::Value {
   const void* address;
   int64_t bytes;
   size_t first, last;  // steps
-  int base = 1;
+  int readers = 0, base = 1;
   int64_t offset = 0;
 };
 
-void Plan::add(std::string name, std::vector<Operand> operands, Kernel kernel) {
-  steps_.push_back({std::move(name), std::move(kernel), std::move(operands), {}});
+void Plan::add(std::string name, std::vector<Operand> operands, Kernel kernel, std::any form) {
+  steps_.push_back({std::move(name), std::move(kernel), std::move(operands), {}, std::move(form)});
+}
+
+const std::any& Plan::last_form() const {
+  static const std::any kNothing;
+  return steps_.empty() ? kNothing : steps_.back().form;
+}
+
+void Plan::offer(std::string name, std::vector<Operand> operands, Kernel kernel) {
+  offers_.emplace_back(steps_.size() - 1, Step{std::move(name), std::move(kernel), std::move(operands), {}, {}});
 }
 
 const float* Plan::keep(const float* values, int64_t count) { return values ? weights_->keep(values, count) : nullptr; }
@@ -111,9 +120,8 @@ std::vector<Plan::Value> Plan::values() const {
   return values;
 }
 
-void Plan::finish(const std::vector<Outside>& outside) {
-  std::vector<Value> values = this->values();
-  // What lies outside at the end is the last that was written there.
+// What lies outside at the end is the last that was written there.
+void Plan::place_outside(const std::vector<Outside>& outside, std::vector<Value>& values) const {
   for (size_t i = 0; i < outside.size(); ++i) {
     const auto last = std::find_if(values.rbegin(), values.rend(), [&](const Value& value) {
       return within(value.address, outside[i].address, outside[i].bytes);
@@ -122,8 +130,10 @@ void Plan::finish(const std::vector<Outside>& outside) {
     last->base = static_cast<int>(i) + 2;
     last->offset = distance(outside[i].address, last->address);
   }
-  std::vector<std::vector<std::pair<size_t, int64_t>>> of_values(steps_.size());  // value and offset, an operand
-  constexpr size_t kNone = static_cast<size_t>(-1);
+}
+
+std::vector<std::vector<Plan::Source>> Plan::sources(std::vector<Value>& values) const {
+  std::vector<std::vector<Source>> sources(steps_.size());
   size_t written = 0;
   for (size_t i = 0; i < steps_.size(); ++i) {
     const size_t before = written;
@@ -133,15 +143,40 @@ void Plan::finish(const std::vector<Outside>& outside) {
       for (size_t v = before; operand.address && !operand.written && found == kNone && v-- > 0;) {
         if (within(operand.address, values[v].address, values[v].bytes)) found = v;
       }
-      if (found != kNone) values[found].last = i;
-      of_values[i].push_back({found, found == kNone ? 0 : distance(values[found].address, operand.address)});
+      if (found != kNone) values[found].last = i, values[found].readers += !operand.written;
+      sources[i].push_back({found, found == kNone ? 0 : distance(values[found].address, operand.address)});
     }
   }
+  return sources;
+}
+
+// An offer stands if the values of its first step stay inside and have one reader, the second.
+void Plan::take_offers(const std::vector<Outside>& outside) {
+  std::vector<Value> values = this->values();
+  place_outside(outside, values);
+  sources(values);
+  for (auto offer = offers_.rbegin(); offer != offers_.rend(); ++offer) {
+    const size_t second = offer->first;
+    const bool stands = std::all_of(values.begin(), values.end(), [&](const Value& value) {
+      return value.first + 1 != second || (value.base == 1 && value.readers == 1 && value.last == second);
+    });
+    if (!stands) continue;
+    steps_[second] = std::move(offer->second);
+    steps_.erase(steps_.begin() + static_cast<std::ptrdiff_t>(second) - 1);
+  }
+  offers_.clear();
+}
+
+void Plan::finish(const std::vector<Outside>& outside) {
+  take_offers(outside);
+  std::vector<Value> values = this->values();
+  place_outside(outside, values);
+  const std::vector<std::vector<Source>> sources = this->sources(values);
   assign(values);
   for (size_t i = 0; i < steps_.size(); ++i) {
     Step& step = steps_[i];
     for (size_t j = 0; j < step.operands.size(); ++j) {
-      const auto [v, offset] = of_values[i][j];
+      const auto [v, offset] = sources[i][j];
       const void* address = step.operands[j].address;
       Place place{0, 0};
       if (v != kNone) {
@@ -156,6 +191,7 @@ void Plan::finish(const std::vector<Outside>& outside) {
       step.places.push_back(place);
     }
     step.operands.clear();
+    step.form.reset();
   }
 }
 

@@ -7,6 +7,7 @@
 // the plan.
 #pragma once
 
+#include <any>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -60,8 +61,12 @@ class Plan {
 
   explicit Plan(std::shared_ptr<WeightStore> weights) : weights_(std::move(weights)) {}
 
-  // A step, in the order of the network.
-  void add(std::string name, std::vector<Operand> operands, Kernel kernel);
+  // A step, in the order of the network. `form` is what its recorder wants to find in last_form(), for offer().
+  void add(std::string name, std::vector<Operand> operands, Kernel kernel, std::any form = {});
+  // What the last step left of itself.
+  const std::any& last_form() const;
+  // Another step in place of the last two, if it turns out that nothing else reads what the first of them writes.
+  void offer(std::string name, std::vector<Operand> operands, Kernel kernel);
   // Weights for its steps. `values` of null stay null.
   const float* keep(const float* values, int64_t count);
 
@@ -86,17 +91,29 @@ class Plan {
     Kernel kernel;
     std::vector<Operand> operands;
     std::vector<Place> places;
+    std::any form;
   };
   // Something that one step writes and others read.
   struct Value;
+  // The value behind an operand, or kNone, and where in it the operand lies.
+  struct Source {
+    size_t value;
+    int64_t offset;
+  };
+  static constexpr size_t kNone = static_cast<size_t>(-1);
 
   std::vector<Value> values() const;
+  void place_outside(const std::vector<Outside>& outside, std::vector<Value>& values) const;
+  // Of every operand of every step; notes in the values who reads them.
+  std::vector<std::vector<Source>> sources(std::vector<Value>& values) const;
+  void take_offers(const std::vector<Outside>& outside);
   void assign(std::vector<Value>& values);
   template <class F>
   void run_steps(void* const* outside, const F& run_step) const;
 
   std::shared_ptr<WeightStore> weights_;
   std::vector<Step> steps_;
+  std::vector<std::pair<size_t, Step>> offers_;  // by the second of the steps in whose place they are
   int64_t arena_bytes_ = 0;
 };
 

@@ -1,5 +1,10 @@
 #include "record.h"
 
+#include <any>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "kernels.h"
 #include "operands.h"
 #include "packing.h"
@@ -23,6 +28,24 @@ void keep_panels(Plan& plan, GemmParams& p, const WeightView& weight, const Vect
   p.panels = plan.keep(packed, count);
 }
 
+// A dense convolution without residual, as the step after it may find it.
+struct Dense {
+  GemmParams gemm;
+  ConvShape shape;
+};
+
+// The depthwise convolution that starts `params` with the dense one that made its images in place of an expansion:
+// pays and what it takes; or nothing.
+std::optional<std::pair<MbconvParams, PackedMbconv>> with_stem(const std::any& before, MbconvParams params,
+                                                               PackedMbconv packed) {
+  const Dense* dense = std::any_cast<Dense>(&before);
+  if (!dense || dense->gemm.y != params.x || params.expands || params.residual) return std::nullopt;
+  params.expands = true, params.in = dense->gemm.k, params.x = dense->gemm.x;
+  packed.expand = dense->gemm, packed.stem = dense->shape;
+  if (!pays_depth_first(params, params.hidden != nullptr)) return std::nullopt;
+  return std::pair(params, packed);
+}
+
 void keep_gate(Plan& plan, SeParams& p, const SeWeights& weights) {
   p.reduce_weight = kept(plan, weights.reduce_weight);
   p.reduce_bias = kept(plan, weights.reduce_bias);
@@ -39,26 +62,41 @@ void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightVie
   p.bias = kept(plan, bias);
   const ConvShape& s = p.shape;
   const int64_t bytes = s.n * s.oh * s.ow * s.c * bytes_of(p.dtype);
+  const std::any before = plan.last_form();
   plan.add("depthwise", {reads(p.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
            [p](void* const* at, const Threads& threads) {
              DepthwiseParams q = p;
              q.x = at[0], q.y = at[1];
              execute_depthwise(q, static_cast<float*>(at[2]), threads);
            });
+  MbconvParams alone{};
+  alone.conv = s, alone.dtype = p.dtype, alone.x = p.x, alone.hidden = p.y, alone.pooled = pooled;
+  PackedMbconv packed{};
+  packed.depthwise = p;
+  if (const auto found = with_stem(before, alone, packed)) {
+    plan.offer("dense_depthwise", {reads(found->first.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
+               [found](void* const* at, const Threads& threads) {
+                 MbconvParams q = found->first;
+                 q.x = at[0], q.hidden = at[1], q.pooled = static_cast<float*>(at[2]);
+                 execute_hidden(q, found->second, threads);
+               });
+  }
 }
 
 void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight, const VectorView& bias) {
   GemmParams p = params;
   keep_panels(plan, p, weight, bias);
   const ConvShape shape = p.conv ? *p.conv : ConvShape{};
-  plan.add(p.conv ? "dense" : "pointwise",
-           {reads(p.x), reads(p.gate), reads(p.residual), writes(p.y, p.m * p.n * bytes_of(p.dtype))},
-           [p, shape](void* const* at, const Threads& threads) {
-             GemmParams q = p;
-             if (q.conv) q.conv = &shape;
-             q.x = at[0], q.gate = static_cast<const float*>(at[1]), q.residual = at[2], q.y = at[3];
-             execute_gemm(q, threads);
-           });
+  plan.add(
+      p.conv ? "dense" : "pointwise",
+      {reads(p.x), reads(p.gate), reads(p.residual), writes(p.y, p.m * p.n * bytes_of(p.dtype))},
+      [p, shape](void* const* at, const Threads& threads) {
+        GemmParams q = p;
+        if (q.conv) q.conv = &shape;
+        q.x = at[0], q.gate = static_cast<const float*>(at[1]), q.residual = at[2], q.y = at[3];
+        execute_gemm(q, threads);
+      },
+      p.conv && !p.residual ? std::any(Dense{p, shape}) : std::any());
 }
 
 void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights) {
@@ -108,15 +146,23 @@ void record_mbconv(Plan& plan, const MbconvParams& params, const MbconvWeights& 
   const ConvShape s = params.conv;
   const int64_t hidden = s.n * s.oh * s.ow * s.c * bytes_of(params.dtype);
   const int64_t y = s.n * s.oh * s.ow * params.out * bytes_of(params.dtype), gate = float_bytes(s.n * s.c);
-  plan.add("mbconv",
-           {reads(params.x), writes(params.hidden, hidden), writes(params.pooled, gate), writes(params.gate, gate),
-            writes(params.y, y)},
-           [params, packed](void* const* at, const Threads& threads) {
-             MbconvParams q = params;
-             q.x = at[0], q.hidden = at[1], q.y = at[4];
-             q.pooled = static_cast<float*>(at[2]), q.gate = static_cast<float*>(at[3]);
-             execute_mbconv(q, packed, threads);
-           });
+  const auto kernel = [](const MbconvParams& p, const PackedMbconv& c) {
+    return [p, c](void* const* at, const Threads& threads) {
+      MbconvParams q = p;
+      q.x = at[0], q.hidden = at[1], q.y = at[4];
+      q.pooled = static_cast<float*>(at[2]), q.gate = static_cast<float*>(at[3]);
+      execute_mbconv(q, c, threads);
+    };
+  };
+  const auto operands = [&](const MbconvParams& p) {
+    return std::vector<Operand>{reads(p.x), writes(p.hidden, hidden), writes(p.pooled, gate), writes(p.gate, gate),
+                                writes(p.y, y)};
+  };
+  const std::any before = plan.last_form();
+  plan.add("mbconv", operands(params), kernel(params, packed));
+  if (const auto found = with_stem(before, params, packed)) {
+    plan.offer("dense_mbconv", operands(found->first), kernel(found->first, found->second));
+  }
 }
 
 void record_fused_mbconv(Plan& plan, const FusedMbconvParams& params, const FusedMbconvWeights& weights) {

@@ -36,7 +36,7 @@ void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& ti
   const int64_t reach = (s.kh - 1) * s.dilation_h + 1;
   PackedMbconv c = given;
   char* ring = p.expands ? scratch<char>(Slot::kExpandedRows, tiles.ring * s.w * s.c * bytes_of(p.dtype)) : nullptr;
-  if (p.expands) c.depthwise.x = ring, c.depthwise.x_rows = tiles.ring;
+  if (p.expands) c.expand.x = p.x, c.depthwise.x = ring, c.depthwise.x_rows = tiles.ring;
   if (!p.hidden) c.depthwise.y = scratch<char>(Slot::kHiddenRows, tiles.rows * s.ow * s.c * bytes_of(p.dtype));
   const int64_t expand_panels = p.expands ? k.panel_count(s.c) : 0, project_panels = k.panel_count(p.out);
   int64_t done = 0, rows;  // input rows of the image that are expanded; output rows of this tile
@@ -48,10 +48,11 @@ void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& ti
       const int64_t bottom = std::min(s.h, (row1 - 1) * s.stride_h - s.pad_top + reach);
       for (int64_t row = std::max({done, int64_t{0}, row0 * s.stride_h - s.pad_top}); row < bottom;) {
         const int64_t slot = row % tiles.ring, count = std::min(bottom - row, tiles.ring - slot);
-        c.expand.x = at(p.x, (n * s.h + row) * s.w * p.in, p.dtype);
-        c.expand.y = at(ring, slot * s.w * s.c, p.dtype);
-        c.expand.m = count * s.w;
-        k.gemm(c.expand, 0, c.expand.m, 0, expand_panels);
+        // The product counts the pixels of all images; where their first would lie is no address in the ring.
+        const int64_t pixel = (n * s.h + row) * s.w;
+        c.expand.y =
+            reinterpret_cast<void*>(reinterpret_cast<intptr_t>(ring) + (slot * s.w - pixel) * s.c * bytes_of(p.dtype));
+        k.gemm(c.expand, pixel, pixel + count * s.w, 0, expand_panels);
         row += count;
       }
       done = std::max(done, bottom);
@@ -109,15 +110,21 @@ void run_mbconv(const MbconvParams& p, const MbconvWeights& weights, const Threa
   execute_mbconv(p, c, threads);
 }
 
-void execute_mbconv(const MbconvParams& p, PackedMbconv c, const Threads& threads) {
+void execute_hidden(const MbconvParams& p, PackedMbconv c, const Threads& threads) {
   const ConvShape& s = p.conv;
+  if (c.expand.conv) c.expand.conv = &c.stem;
   c.depthwise.x = p.x, c.depthwise.y = p.hidden;
-  c.depthwise.row_sums = p.hidden ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
+  c.depthwise.row_sums = p.pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   const Tiles tiles(p);
   const int64_t work = (p.expands ? s.w * s.stride_h * p.in : 0) + s.ow * (s.kh * s.kw + (p.hidden ? 0 : p.out));
   parallel(threads, s.n * s.oh, work * s.c, [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); });
+  if (p.pooled) mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
+}
+
+void execute_mbconv(const MbconvParams& p, PackedMbconv c, const Threads& threads) {
+  const ConvShape& s = p.conv;
+  execute_hidden(p, c, threads);
   if (!p.hidden) return;
-  mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
   c.se.pooled = p.pooled, c.se.out = p.gate;
   execute_se_gate(c.se, threads);
   c.project.m = s.n * s.oh * s.ow, c.project.rows_per_image = s.oh * s.ow;

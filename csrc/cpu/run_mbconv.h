@@ -1,4 +1,5 @@
-// The inverted residual and the depthwise separable block, depth first: no expanded tensor in memory.
+// The inverted residual and the depthwise separable block, depth first: no expanded tensor in memory. In the place of
+// the expansion there may be a dense convolution: the stem before the first block.
 #pragma once
 
 #include "run.h"
@@ -34,6 +35,7 @@ bool pays_depth_first(const MbconvParams& params, bool squeeze_excite);
 // The block's convolutions, with their weights in the kernels' form; pointers into images are set tile by tile.
 struct PackedMbconv {
   GemmParams expand, project;
+  ConvShape stem;  // of the dense convolution that expands, if expand.conv is set
   DepthwiseParams depthwise;
   SeParams se;
 };
@@ -43,5 +45,7 @@ PackedMbconv unpacked_mbconv(const MbconvParams& params, const MbconvWeights& we
 
 void run_mbconv(const MbconvParams& params, const MbconvWeights& weights, const Threads& threads);
 void execute_mbconv(const MbconvParams& params, PackedMbconv packed, const Threads& threads);
+// Expansion and depthwise convolution alone, into params.hidden and, unless that is null, params.pooled.
+void execute_hidden(const MbconvParams& params, PackedMbconv packed, const Threads& threads);
 
 }  // namespace effops

@@ -120,8 +120,11 @@ int main() {
                         {1, 1, 6, 6, 3, 1, 1, 1},     {1, 33, 6, 6, 1, 1, 0, 1},   {1, 8, 12, 12, 9, 2, 4, 1},
                         {0, 8, 5, 5, 3, 1, 1, 1},     {3, 40, 5, 30, 5, 1, 2, 1}};
     for (const Case& t : odd) run(t, tier, dtype, Act::kSilu);
-    // Several strips of channels, more rows than one block of them, tiles inside the image.
-    const Case large[] = {{1, 156, 19, 14, 5, 1, 2, 1}, {1, 200, 3, 44, 3, 2, 1, 1}, {1, 72, 5, 45, 7, 2, 3, 1}};
+    // Several strips of channels, more rows than one block of them, tiles inside the image, tiles of eight columns,
+    // last tiles that overlap.
+    const Case large[] = {{1, 156, 19, 14, 5, 1, 2, 1}, {1, 200, 3, 44, 3, 2, 1, 1}, {1, 72, 5, 45, 7, 2, 3, 1},
+                          {2, 24, 8, 8, 5, 1, 2, 1},    {1, 20, 9, 16, 3, 1, 1, 1},  {1, 40, 4, 15, 7, 1, 3, 1},
+                          {1, 16, 15, 32, 3, 2, 1, 1},  {1, 24, 7, 9, 3, 1, 1, 1}};
     for (const Case& t : large) run(t, tier, dtype, kActs[i++ % 6]);
   });
 }
