@@ -76,13 +76,13 @@ void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threa
   execute_se_gate(params, threads);
 }
 
-// Both layers are split by rows of their weights, which are most of what there is to read, and all at batch 1.
+// Both layers are split by rows of their weights, which are most of what there is to read.
 void execute_se_gate(const SeParams& params, const Threads& threads) {
   const Kernels& k = kernels();
   float* hidden = scratch<float>(Slot::kHidden, params.n * params.r);
-  parallel(threads, params.n * params.r, params.c,
+  parallel(threads, params.r, params.n * params.c,
            [&](int64_t begin, int64_t end) { k.se_reduce(params, hidden, begin, end); });
-  parallel(threads, params.n * params.c, params.r,
+  parallel(threads, params.c, params.n * params.r,
            [&](int64_t begin, int64_t end) { k.se_expand(params, hidden, begin, end); });
 }
 

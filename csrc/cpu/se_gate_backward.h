@@ -56,7 +56,7 @@ void se_gate_backward_images(const SeBackwardParams& p, int64_t n0, int64_t n1) 
                     lanes);
       });
     });
-    dense<S, Identity>(p.reduce_weight, p.reduce_bias, p.pooled + n * p.c, p.r, p.c, hidden);
+    dense_rows<S, Identity>(p.reduce_weight, p.reduce_bias, p.pooled + n * p.c, 1, p.r, p.c, hidden, 0, p.r);
     combine_rows<S>(logits_grad, 1, p.expand_weight, p.c, p.r, hidden_grad);
     with_activation(p.act, [&](auto f) {
       for_lanes<S>(p.r, [&](int64_t i, int lanes) __attribute__((always_inline)) {

@@ -36,41 +36,44 @@ inline void dots(const float* weight, const float* in, int64_t columns, float* o
   for (int r = 0; r < R; ++r) out[r] = (sum0[r] + sum1[r]).sum();
 }
 
-// out = f(W in + bias), W (rows, columns).
+// Rows [row0, row1) of W (rows, columns): their values of out (n, rows) = f(W in + bias) for vectors in (n, columns). A
+// few rows of W stay in the L1 cache while all vectors pass.
 template <class S, class F>
-inline void dense(const float* weight, const float* bias, const float* in, int64_t rows, int64_t columns, float* out) {
-  constexpr int kRows = 4;
-  int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) dots<S, kRows>(weight + r * columns, in, columns, out + r);
-  for (; r < rows; ++r) dots<S, 1>(weight + r * columns, in, columns, out + r);
-  for_lanes<S>(rows, [&](int64_t i, int lanes) {
-    const S sum = load_lanes<S>(out + i, lanes);
-    store_lanes(F::apply(bias ? sum + load_lanes<S>(bias + i, lanes) : sum), out + i, lanes);
-  });
-}
-
-// Values [i0, i1) of out (n, rows) = f(W in + bias) for vectors in (n, columns).
-template <class S, class F>
-void dense_range(const float* weight, const float* bias, const float* in, int64_t rows, int64_t columns, float* out,
-                 int64_t i0, int64_t i1) {
-  while (i0 < i1) {
-    const int64_t n = i0 / rows, row = i0 % rows, count = std::min(rows - row, i1 - i0);
-    dense<S, F>(weight + row * columns, bias ? bias + row : nullptr, in + n * columns, count, columns, out + i0);
-    i0 += count;
+void dense_rows(const float* weight, const float* bias, const float* in, int64_t n, int64_t rows, int64_t columns,
+                float* out, int64_t row0, int64_t row1) {
+  constexpr int64_t kRows = 4;
+  for (int64_t row = row0; row < row1; row += kRows) {
+    const int count = static_cast<int>(std::min(kRows, row1 - row));
+    for (int64_t i = 0; i < n; ++i) {
+      float sums[kRows];
+      if (count == kRows) {
+        dots<S, kRows>(weight + row * columns, in + i * columns, columns, sums);
+      } else {
+        for (int r = 0; r < count; ++r) dots<S, 1>(weight + (row + r) * columns, in + i * columns, columns, sums + r);
+      }
+      std::copy(sums, sums + count, out + i * rows + row);
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    float* values = out + i * rows + row0;
+    for_lanes<S>(row1 - row0, [&](int64_t j, int lanes) {
+      const S sum = load_lanes<S>(values + j, lanes);
+      store_lanes(F::apply(bias ? sum + load_lanes<S>(bias + row0 + j, lanes) : sum), values + j, lanes);
+    });
   }
 }
 
 template <class S>
-void se_reduce(const SeParams& p, float* hidden, int64_t i0, int64_t i1) {
+void se_reduce(const SeParams& p, float* hidden, int64_t row0, int64_t row1) {
   with_activation(p.act, [&](auto f) {
-    dense_range<S, decltype(f)>(p.reduce_weight, p.reduce_bias, p.pooled, p.r, p.c, hidden, i0, i1);
+    dense_rows<S, decltype(f)>(p.reduce_weight, p.reduce_bias, p.pooled, p.n, p.r, p.c, hidden, row0, row1);
   });
 }
 
 template <class S>
-void se_expand(const SeParams& p, const float* hidden, int64_t i0, int64_t i1) {
+void se_expand(const SeParams& p, const float* hidden, int64_t row0, int64_t row1) {
   with_gate(p.gate, [&](auto f) {
-    dense_range<S, decltype(f)>(p.expand_weight, p.expand_bias, hidden, p.c, p.r, p.out, i0, i1);
+    dense_rows<S, decltype(f)>(p.expand_weight, p.expand_bias, hidden, p.n, p.c, p.r, p.out, row0, row1);
   });
 }
 
