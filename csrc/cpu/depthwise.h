@@ -129,7 +129,7 @@ inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, c
   } else {
     float lanes[S::kLanes];
     sum.store(lanes);
-    std::copy(lanes + out.first, lanes + out.last, out.sums + out.first);
+    for (int lane = out.first; lane < std::min<int>(out.last, S::kLanes); ++lane) out.sums[lane] = lanes[lane];
   }
 }
 
