@@ -1,5 +1,14 @@
 """``python -m bench``."""
 
-from .cli import main
+from .supervisor import supervise
 
-main()
+
+def _run() -> None:
+    supervise()
+    # The process that watches needs none of what this imports.
+    from .cli import main
+
+    main()
+
+
+_run()

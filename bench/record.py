@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -97,7 +98,11 @@ class Row:
     share_of_limit: float | None = None
     held_bytes: int | None = None
     peak_bytes: int | None = None
+    peak_p20_bytes: int | None = None
+    peak_p80_bytes: int | None = None
     steady_bytes: int | None = None
+    steady_p20_bytes: int | None = None
+    steady_p80_bytes: int | None = None
     others: float | None = None
     load_1m: float | None = None
     environment: Environment
@@ -106,11 +111,17 @@ class Row:
     def key(self) -> CaseKey:
         return CaseKey(self.suite, self.case, self.batch, self.resolution, self.dtype, self.cache)
 
+    @property
+    def task(self) -> CaseKey:
+        """The key of the task that measured it: in split a task gives a case for every kind of kernel."""
+        return self.key._replace(case=self.models) if self.suite == "split" else self.key
+
 
 _ROW_FIELDS = [field.name for field in fields(Row) if field.name != "environment"]
 # Columns that came later; files from before stay readable.
 _LATER = {
     *("held_bytes", "peak_bytes", "steady_bytes", "import_s", "export_s", "first_call_s"),
+    *("peak_p20_bytes", "peak_p80_bytes", "steady_p20_bytes", "steady_p80_bytes"),
     *("device", "packages"),
 }
 _ENVIRONMENT_FIELDS = [field.name for field in fields(Environment)]
@@ -143,6 +154,20 @@ def _row(cells: Mapping[str, str]) -> Row:
         for names in (_ENVIRONMENT_FIELDS, _ROW_FIELDS)
     )
     return Row(environment=Environment(**environment), **row)
+
+
+def ensure_writable(path: Path) -> None:
+    """Find out before hours of measuring whether a CSV can be written.
+
+    Raises:
+        BenchError: it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BenchError(f"cannot write {path}: {error.strerror}. --output names another file") from error
 
 
 def write(rows: Iterable[Row], path: Path) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from .case import Case, Provider
-from .measure import CaseResult, Measurement, measure
+from .errors import BenchError
+from .measure import CaseResult, Measurement, measure, reason
 from .noise import load_average
 from .peers import EvalPeer, Peer
 from .progress import Watcher, case_progress
@@ -37,6 +39,14 @@ class Task(ABC):
         return [*(peer.name for peer in selection.peers), *selection.left_out]
 
     @abstractmethod
+    def rows(self, selection: Selection, schedule: Schedule, watcher: Watcher) -> list[Row]:
+        """Measure the case."""
+
+
+class PeersTask(Task):
+    """A case that every peer of a selection has a row in."""
+
+    @abstractmethod
     def measure(self, peers: Sequence[Peer], schedule: Schedule, watcher: Watcher) -> CaseResult:
         """Build what the case needs, verify the peers and time them."""
 
@@ -48,8 +58,14 @@ class Task(ABC):
         """Add what the suite derives from the times."""
         return row
 
+    def rows(self, selection: Selection, schedule: Schedule, watcher: Watcher) -> list[Row]:
+        result = self.measure(selection.peers, schedule, watcher)
+        left_out = [Measurement(name, "skipped", why) for name, why in selection.left_out.items()]
+        template = self.template()
+        return [self.complete(_fill(template, found, result), result) for found in [*result.measurements, *left_out]]
 
-class EvalTask(Task):
+
+class EvalTask(PeersTask):
     """A case of networks or ops in eval."""
 
     @abstractmethod
@@ -85,6 +101,11 @@ def _fill(template: Row, measurement: Measurement, result: CaseResult) -> Row:
     return row
 
 
+def _out_of_memory(error: Exception) -> bool:
+    # torch has a type of its own on GPUs alone.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def run(
     tasks: Sequence[Task],
     selection: Selection,
@@ -100,21 +121,25 @@ def run(
 
     Returns:
         The rows of the tasks, in their order.
+
+    Raises:
+        BenchError: the memory does not suffice for what no provider is to blame for, such as a float64 result.
     """
     known = dict(earlier or {})
-    with case_progress(console, len(tasks), schedule.rounds) as progress:
+    with case_progress(console, len(tasks), schedule.rounds, output) as progress:
         for task in tasks:
             if task.key in known:
-                progress.case_done()
+                progress.case_known()
                 continue
-            progress.start_case(task.label)
-            result = task.measure(selection.peers, schedule, progress)
-            left_out = [Measurement(name, "skipped", reason) for name, reason in selection.left_out.items()]
-            template = task.template()
-            known[task.key] = [
-                task.complete(_fill(template, measurement, result), result)
-                for measurement in [*result.measurements, *left_out]
-            ]
+            progress.start_case(task.label, task.key)
+            try:
+                known[task.key] = task.rows(selection, schedule, progress)
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                raise BenchError(
+                    f"{task.label} needs more memory than there is: {reason(error)}. Ask for smaller batches or images"
+                ) from error
             write([row for rows in known.values() for row in rows], output)
             progress.case_done()
     return [row for task in tasks for row in known[task.key]]

@@ -1,4 +1,4 @@
-"""``models`` and ``scaling``: whole networks in eval."""
+"""``models``, ``scaling`` and ``split``: whole networks in eval."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from bench import cliffs, environment, options, tables
+from bench import cliffs, environment, limits, options, tables
 from bench import device as devices
 from bench.peers import EvalPeer, registry
-from bench.selection import is_subject, select
+from bench.selection import Selection, is_subject, select
 from bench.suites import models as models_suite
 from bench.suites import scaling as scaling_suite
+from bench.suites import split as split_suite
 
 from .arguments import (
     Batch,
@@ -37,6 +38,14 @@ Batch sizes alone, against eager: [cyan]python -m bench scaling --batch 1,2,3,4,
 --peers channels_last[/cyan]
 
 Another network: [cyan]python -m bench scaling --models timm/mnasnet_100 --dtype bf16[/cyan]"""
+
+SPLIT_EXAMPLES = """[bold]Examples[/bold]
+
+Two networks, batch 1; a minute: [cyan]python -m bench split[/cyan]
+
+Others: [cyan]python -m bench split --models tf_efficientnet_lite0,mobilenetv2_100 --batch 1,8[/cyan]
+
+Its figure: [cyan]python -m bench plot bench/results/split-*.csv[/cyan]"""
 
 
 def models(
@@ -104,3 +113,29 @@ def scaling(
     tasks = scaling_suite.tasks(options.names(models) or scaling_suite.NAMES, batches, sides, chosen_dtype, here)
     path = options.output(output, "scaling", [chosen_dtype], here, quick=quick)
     Run(selection, plan, here, path, resume).finish(tasks, cliffs.report)
+
+
+def split(
+    models: Models = "",
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas. Default: 1.")] = "",
+    resolution: Resolution = None,
+    dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    rounds: Annotated[int | None, typer.Option(help="Timed calls, and as many under the profiler.")] = None,
+    threads: Threads = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke test: fewer rounds.")] = False,
+    resume: Resume = False,
+    output: Output = None,
+) -> None:
+    """Show where the time of effops' networks goes in eval on a CPU: a kind of kernel a line, with its rates."""
+    devices.use("cpu")
+    options.positive("--resolution", resolution)
+    chosen_dtype = options.dtype(dtype)
+    plan = options.schedule(split_suite.SCHEDULE, rounds, quick=quick)
+    set_threads(threads)
+    here = environment.capture()
+    names = options.names(models) or split_suite.NAMES
+    batches = options.batches(batch, quick=quick, usual=(1,))
+    networks = models_suite.tasks(names, batches, resolution, chosen_dtype, here)
+    path = options.output(output, "split", [chosen_dtype], here, quick=quick)
+    tasks = split_suite.tasks(networks, limits.gemm_gflops(chosen_dtype))
+    Run(Selection([]), plan, here, path, resume).finish(tasks, tables.split_table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -94,6 +96,18 @@ def test_compare_exits_with_1_on_a_regression_only(tmp_path, capsys):
     assert exit_code("compare", old, old) == 0
     assert exit_code("compare", old, new) == 1
     assert "1 of 1 problems regressed" in capsys.readouterr().out
+    assert exit_code("compare", new, old) == 0
+
+
+def test_compare_exits_with_1_when_effops_needs_more_memory(tmp_path, capsys):
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    found = replace(row("effops", 1.0), suite="memory", p20_ms=None, p50_ms=None, p80_ms=None)
+    write([replace(found, peak_bytes=100 << 20, steady_bytes=90 << 20)], old)
+    write([replace(found, peak_bytes=150 << 20, steady_bytes=90 << 20)], new)
+    assert exit_code("compare", old, new) == 1
+    said = capsys.readouterr().out
+    assert "peak memory" in said and "150 MiB" in said and "larger" in said
+    assert "1 of 2 problems regressed" in said
     assert exit_code("compare", new, old) == 0
 
 

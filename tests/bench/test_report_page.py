@@ -96,6 +96,18 @@ def suite_rows() -> dict[str, list]:
     }
 
 
+def test_cliffs_are_told_by_provider_and_place():
+    spike = [replace(r, p50_ms=2 * r.p50_ms) if (r.batch, r.provider) == (2, "eager") else r for r in scaling_rows()]
+    page = Page(render([("scaling", spike)]))
+    assert "+100%at 2, a cliff" in page.text
+    assert "a cliff is more than 15%" in page.text
+    calm = Page(render([("scaling", scaling_rows())])).text
+    assert "at 2, a cliff" not in calm and "+0%at" in calm
+    # Two points show no trend.
+    few = [r for r in scaling_rows() if r.resolution != 224]
+    assert "above the trend" not in Page(render([("scaling", few)])).text
+
+
 def everything() -> list:
     return [found for rows in suite_rows().values() for found in rows]
 
