@@ -126,7 +126,7 @@ def models(rows: Sequence[Row]) -> Section:
 Quantity = Callable[[Row], float | None]
 
 
-def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, unit: str) -> list[Panel]:
+def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, shown: Callable[[float], str]) -> list[Panel]:
     """Bars of a quantity for every provider: a group a network, a panel a batch; none where no row has it."""
     known = [row for row in rows if row.status == "ok" and quantity(row) is not None]
     if not known:
@@ -142,7 +142,7 @@ def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, unit: st
                     charts.Bar(
                         title(name),
                         quantity(found[name]),
-                        f"{number(quantity(found[name]))} {unit}",
+                        shown(quantity(found[name])),
                         css_of(names)[name] if is_subject(name) else "peer",
                     )
                     for name in names
@@ -185,15 +185,11 @@ def _train_table(rows: Sequence[Row], dtype: str) -> Table:
     return Table(f"Training steps, {dtype}: median, p20-p80", head, body)
 
 
-def _held(row: Row) -> float | None:
-    return None if row.held_bytes is None else row.held_bytes / 2**20
-
-
 def train(rows: Sequence[Row]) -> Section:
     figures, tables = [], []
     for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: row.p50_ms, "time of a step", "ms")
-        panels += quantity_panels(chosen, _held, "activations held", "MiB")
+        panels = quantity_panels(chosen, lambda row: row.p50_ms, "time of a step", lambda value: f"{number(value)} ms")
+        panels += quantity_panels(chosen, lambda row: row.held_bytes, "activations held", wording.mebibytes)
         if panels:
             caption = "Less is better. Held are activations between forward and backward; unknown for torch.compile."
             figures.append(Figure(f"Training step, {dtype}", caption, panels))
@@ -223,17 +219,13 @@ def _cliffs_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
         found.setdefault((sweep.network, sweep.fixed, sweep.axis, sweep.dtype), {})[sweep.provider] = sweep
     body = []
     for (network, fixed, axis, dtype), by_provider in found.items():
-        at_batch = axis == "batch"
-        body.append(
-            [
-                Cell(f"{network}@{fixed}" if at_batch else f"{network}, batch {fixed}"),
-                Cell(dtype, css="short"),
-                Cell("an image, against batch" if at_batch else "a pixel, against resolution"),
-                *(_cliff_cell(by_provider.get(name)) for name in names),
-            ]
-        )
-    title_ = f"Highest point above the trend; a cliff is more than {THRESHOLD:.0%}"
-    return Table(title_, ["network", "dtype", "time", *map(title, names)], body, words=3) if body else None
+        if axis == "batch":
+            case = Cell(f"{network}@{fixed}", f"{dtype}, an image against batch size")
+        else:
+            case = Cell(f"{network}, batch {fixed}", f"{dtype}, a pixel against resolution")
+        body.append([case, *(_cliff_cell(by_provider.get(name)) for name in names)])
+    what = f"Time at the point highest above the trend; a cliff is more than {THRESHOLD:.0%}"
+    return Table(what, ["network", *map(title, names)], body) if body else None
 
 
 def _curve_panel(item: Curves, names: Sequence[str]) -> Panel:

@@ -12,7 +12,7 @@ from bench.tables import grouped
 
 from .networks import by_dtype, quantity_panels, taking_part
 from .page import Cell, Figure, Section, Table
-from .wording import mebibytes, number, times
+from .wording import mebibytes, number, seconds, times
 
 Cells = Callable[[Row, Row | None], list[Cell]]
 
@@ -33,7 +33,7 @@ def _table(rows: Sequence[Row], name: str, head: Sequence[str], cells: Cells) ->
 
 
 def _of_effops(value: float | None, own: float | None, provider: str) -> Cell:
-    return Cell(times(value / own) if value and own and not is_subject(provider) else "-")
+    return Cell(times(value / own) if value and own and provider != SUBJECT else "-")
 
 
 def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Callable[[float], str]) -> Table | None:
@@ -58,21 +58,18 @@ def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Cal
     return Table("Goals of effops", ["network", "goal", "it is", "effops", "the peer"], body, words=2) if body else None
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{number(value)} s"
+def _part(value: float | None) -> Cell:
+    return Cell("-" if value is None else seconds(value))
 
 
 def _start_cells(row: Row, subject: Row | None) -> list[Cell]:
     # Files from before the parts were written have the whole alone.
     prepare = None if row.first_call_s is None else row.prepare_s - row.first_call_s
-    spread = "" if row.p50_ms is None else f"{number(row.p20_ms / 1e3)}-{number(row.p80_ms / 1e3)}"
+    spread = "" if row.p50_ms is None else f"{seconds(row.p20_ms / 1e3)}-{seconds(row.p80_ms / 1e3)}"
     return [
-        Cell(_seconds(row.prepare_s), spread, "own" if is_subject(row.provider) else ""),
+        Cell(seconds(row.prepare_s), spread, "own" if is_subject(row.provider) else ""),
         _of_effops(row.prepare_s, subject and subject.prepare_s, row.provider),
-        Cell(_seconds(prepare)),
-        Cell(_seconds(row.first_call_s)),
-        Cell(_seconds(row.import_s)),
-        Cell(_seconds(row.export_s)),
+        *map(_part, (prepare, row.first_call_s, row.import_s, row.export_s)),
     ]
 
 
@@ -80,10 +77,10 @@ def coldstart(rows: Sequence[Row]) -> Section:
     head = ["first result", "of effops'", "preparing", "first call", "imports", "ONNX export"]
     figures, tables = [], []
     for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", "s")
+        panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", seconds)
         figures += [Figure(f"Cold start, {dtype}", "Less is better.", panels)] if panels else []
-        tables.append(_table(chosen, f"Seconds until the first result, {dtype}: median, p20-p80", head, _start_cells))
-        goals = _goals(chosen, START_GOALS, "prepare_s", _seconds)
+        tables.append(_table(chosen, f"Time until the first result, {dtype}: median, p20-p80", head, _start_cells))
+        goals = _goals(chosen, START_GOALS, "prepare_s", seconds)
         tables += [goals] if goals else []
     lead = [
         "From a model with its weights, for engines from its ONNX file, to the first result: preparing, which is "
@@ -108,16 +105,12 @@ def _memory_cells(row: Row, subject: Row | None) -> list[Cell]:
     ]
 
 
-def _in_mebibytes(value: int | None) -> float | None:
-    return None if value is None else value / 2**20
-
-
 def memory(rows: Sequence[Row]) -> Section:
     head = ["peak", "of effops'", "later calls", "of effops'"]
     figures, tables = [], []
     for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: _in_mebibytes(row.peak_bytes), "growth at the peak", "MiB")
-        panels += quantity_panels(chosen, lambda row: _in_mebibytes(row.steady_bytes), "growth in later calls", "MiB")
+        panels = quantity_panels(chosen, lambda row: row.peak_bytes, "growth at the peak", mebibytes)
+        panels += quantity_panels(chosen, lambda row: row.steady_bytes, "growth in later calls", mebibytes)
         figures += [Figure(f"Memory of an inference, {dtype}", "Less is better.", panels)] if panels else []
         tables.append(_table(chosen, f"Memory of an inference, {dtype}: median, p20-p80", head, _memory_cells))
         goals = _goals(chosen, MEMORY_GOALS, "peak_bytes", mebibytes)
