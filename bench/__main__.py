@@ -1,14 +1,20 @@
 """``python -m bench``."""
 
-from .supervisor import supervise
+import sys
+
+from .supervisor import Stopped, supervise
 
 
 def _run() -> None:
     supervise()
-    # The process that watches needs none of what this imports.
-    from .cli import main
+    try:
+        # The process that watches needs none of what this imports.
+        from .cli import main
 
-    main()
+        main()
+    except Stopped as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        raise SystemExit(128 + stop.number) from None
 
 
 _run()

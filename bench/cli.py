@@ -10,8 +10,8 @@ from rich.table import Table
 
 from effops.errors import EffopsError
 
-from .commands.networks import SCALING_EXAMPLES, SPLIT_EXAMPLES, models, scaling, split
-from .commands.parts import OVERHEAD_EXAMPLES, kernels, ops, overhead
+from .commands.networks import MODELS_EXAMPLES, SCALING_EXAMPLES, SPLIT_EXAMPLES, models, scaling, split
+from .commands.parts import KERNELS_EXAMPLES, OPS_EXAMPLES, OVERHEAD_EXAMPLES, kernels, ops, overhead
 from .commands.processes import COLDSTART_EXAMPLES, MEMORY_EXAMPLES, coldstart, memory
 from .commands.reading import COMPARE_EXAMPLES, PLOT_EXAMPLES, REPORT_EXAMPLES, compare, plot, report
 from .commands.run import console, errors
@@ -53,14 +53,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(models)
+app.command(epilog=MODELS_EXAMPLES)(models)
 app.command(epilog=SCALING_EXAMPLES)(scaling)
 app.command(epilog=COLDSTART_EXAMPLES)(coldstart)
 app.command(epilog=MEMORY_EXAMPLES)(memory)
-app.command()(ops)
-app.command()(kernels)
+app.command(epilog=OPS_EXAMPLES)(ops)
+app.command(epilog=KERNELS_EXAMPLES)(kernels)
 app.command(epilog=OVERHEAD_EXAMPLES)(overhead)
 app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command(epilog=SPLIT_EXAMPLES)(split)

@@ -179,5 +179,6 @@ def compare(old: Sequence[Row], new: Sequence[Row], threshold: float = 0.05) -> 
             else:
                 comparisons.append(_judged(quantity, name, rows, after[problem], threshold))
     if not comparisons:
-        raise BenchError("the two files have no problem in common that effops has figures of")
+        suites = " and ".join(", ".join(sorted({row.suite for row in rows})) for rows in (old, new))
+        raise BenchError(f"the two files have no problem in common that effops has figures of; they hold {suites}")
     return Report(comparisons, missing)

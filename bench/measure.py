@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import device
 from .case import Case, Inputs, Provider
+from .errors import BenchError
 from .noise import ForeignLoad
 from .peers import EvalPeer, Peer
 from .progress import Watcher
@@ -149,11 +150,17 @@ def measure(
     Args:
         extras: providers that are timed in the same rounds and not judged.
         watcher: told what happens, for a progress line.
+
+    Raises:
+        BenchError: plain torch itself cannot run the case.
     """
     watcher = watcher or Watcher()
     watcher.announce("float64 result")
-    exact = _exact(case, case.inputs[0])
-    eager = relative_error(case.module(*case.inputs[0]), exact)
+    try:
+        exact = _exact(case, case.inputs[0])
+        eager = relative_error(case.module(*case.inputs[0]), exact)
+    except Exception as error:
+        raise BenchError(f"plain torch fails, so that nobody can be judged: {reason(error)}") from error
     allowed = allowed_error(eager, case.dtype)
     measurements: list[Measurement] = []
     calls: dict[str, Call] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -154,20 +153,6 @@ def _row(cells: Mapping[str, str]) -> Row:
         for names in (_ENVIRONMENT_FIELDS, _ROW_FIELDS)
     )
     return Row(environment=Environment(**environment), **row)
-
-
-def ensure_writable(path: Path) -> None:
-    """Find out before hours of measuring whether a CSV can be written.
-
-    Raises:
-        BenchError: it cannot.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BenchError(f"cannot write {path}: {error.strerror}. --output names another file") from error
 
 
 def write(rows: Iterable[Row], path: Path) -> None:

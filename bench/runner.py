@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,9 +102,24 @@ def _fill(template: Row, measurement: Measurement, result: CaseResult) -> Row:
     return row
 
 
-def _out_of_memory(error: Exception) -> bool:
-    # torch has a type of its own on GPUs alone.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+# What torch says on CPUs, where it has no type of error for it.
+_OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
+
+
+@contextmanager
+def _named(task: Task) -> Iterator[None]:
+    """Errors that no provider is to blame for name the case."""
+    try:
+        yield
+    except BenchError as error:
+        raise BenchError(f"{task.label}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(text in str(error) for text in _OUT_OF_MEMORY):
+            raise
+        raise BenchError(
+            f"{task.label} needs more memory than there is: {reason(error)}. Ask for smaller batches or images"
+        ) from error
 
 
 def run(
@@ -123,7 +139,7 @@ def run(
         The rows of the tasks, in their order.
 
     Raises:
-        BenchError: the memory does not suffice for what no provider is to blame for, such as a float64 result.
+        BenchError: a case that nobody can run, such as one whose float64 result needs more memory than there is.
     """
     known = dict(earlier or {})
     with case_progress(console, len(tasks), schedule.rounds, output) as progress:
@@ -132,14 +148,8 @@ def run(
                 progress.case_known()
                 continue
             progress.start_case(task.label, task.key)
-            try:
+            with _named(task):
                 known[task.key] = task.rows(selection, schedule, progress)
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                raise BenchError(
-                    f"{task.label} needs more memory than there is: {reason(error)}. Ask for smaller batches or images"
-                ) from error
             write([row for rows in known.values() for row in rows], output)
             progress.case_done()
     return [row for task in tasks for row in known[task.key]]

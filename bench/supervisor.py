@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 _SHOW_CURSOR = "\x1b[?25h"
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(BaseException):
     """The process was asked to end by a signal other than Ctrl-C's."""
 
     def __init__(self, number: int):

@@ -8,11 +8,11 @@ import typer
 
 from bench import cliffs, environment, limits, options, tables
 from bench import device as devices
+from bench.errors import BenchError
 from bench.peers import EvalPeer, registry
 from bench.selection import Selection, is_subject, select
 from bench.suites import models as models_suite
 from bench.suites import scaling as scaling_suite
-from bench.suites import split as split_suite
 
 from .arguments import (
     Batch,
@@ -29,6 +29,15 @@ from .arguments import (
     Threads,
 )
 from .run import Run, set_threads
+
+MODELS_EXAMPLES = """[bold]Examples[/bold]
+
+Four networks, batch 1 and 8, all peers: [cyan]python -m bench models[/cyan]
+
+One, against the engines: [cyan]python -m bench models --models mobilenetv2_100 --batch 1,16
+--peers onnxruntime,openvino[/cyan]
+
+Any network of timm or torchvision: [cyan]python -m bench models --models timm/mnasnet_100 --dtype bf16[/cyan]"""
 
 SCALING_EXAMPLES = """[bold]Examples[/bold]
 
@@ -80,7 +89,10 @@ def models(
 def scaling(
     models: Models = "",
     batch: Annotated[
-        str, typer.Option(help="Batch sizes, at each network's own resolution. Default: 1 to 64; with --quick 1 to 4.")
+        str,
+        typer.Option(
+            help="Batch sizes, at each network's own resolution, or none. Default: 1 to 64; with --quick 1 to 4."
+        ),
     ] = "",
     resolutions: Annotated[
         str, typer.Option(help="Sides of the images, at batch 1, or none. Default: 128 to 512; with --quick to 192.")
@@ -106,10 +118,10 @@ def scaling(
     plan = options.schedule(scaling_suite.SCHEDULE, rounds, quick=quick)
     set_threads(threads)
     here = environment.capture()
-    batches = options.numbers("--batch", batch) or scaling_suite.BATCHES[quick]
-    sides = scaling_suite.RESOLUTIONS[quick]
-    if resolutions:
-        sides = () if resolutions == "none" else options.numbers("--resolutions", resolutions)
+    batches = options.sweep("--batch", batch, scaling_suite.BATCHES[quick])
+    sides = options.sweep("--resolutions", resolutions, scaling_suite.RESOLUTIONS[quick])
+    if not batches and not sides:
+        raise BenchError("--batch none and --resolutions none leave nothing to measure; give numbers to one of them")
     tasks = scaling_suite.tasks(options.names(models) or scaling_suite.NAMES, batches, sides, chosen_dtype, here)
     path = options.output(output, "scaling", [chosen_dtype], here, quick=quick)
     Run(selection, plan, here, path, resume).finish(tasks, cliffs.report)
@@ -127,6 +139,9 @@ def split(
     output: Output = None,
 ) -> None:
     """Show where the time of effops' networks goes in eval on a CPU: a kind of kernel a line, with its rates."""
+    # Counting the work of ops imports triton: seconds that no other command should wait for.
+    from bench.suites import split as split_suite
+
     devices.use("cpu")
     options.positive("--resolution", resolution)
     chosen_dtype = options.dtype(dtype)

@@ -39,6 +39,8 @@ def plot(
     folder: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside each CSV.")] = None,
 ) -> None:
     """Draw the figures of CSV files: speed-ups, shares of limits, rooflines, training, latency curves, time splits."""
+    if folder is not None:
+        options.writable("--folder", folder)
     for file in csv:
         for path in plots.plot(record.read(file), folder or file.parent):
             console.print(f"wrote {path}", soft_wrap=True, highlight=False)
@@ -59,7 +61,7 @@ def report(
     if output.is_dir():
         raise BenchError(f"--output must be an HTML file; {output} is a folder")
     page = render([(path.stem, record.read(path)) for path in found])
-    output.parent.mkdir(parents=True, exist_ok=True)
+    options.writable("--output", output.parent)
     output.write_text(page, encoding="utf-8")
     console.print(f"wrote {output} from {len(found)} files", soft_wrap=True, highlight=False)
 

@@ -10,7 +10,7 @@ import torch
 import typer
 from rich.console import Console, RenderableType
 
-from bench import options, record, runner, supervisor, tables
+from bench import options, runner, supervisor, tables
 from bench.environment import Environment
 from bench.record import Row
 from bench.resume import earlier_cases
@@ -43,7 +43,7 @@ class Run:
 
     def measure(self, tasks: Sequence[runner.Task]) -> list[Row]:
         """Measure what is not there yet; an interruption says how to go on."""
-        record.ensure_writable(self.path)
+        options.writable("--output", self.path.parent)
         earlier = {}
         if self.resume or supervisor.goes_on():
             earlier = earlier_cases(self.path, tasks, self.selection, self.schedule, self.environment)

@@ -42,6 +42,10 @@ def exit_code(*arguments: str) -> int:
         (["models", "--models", "timm/mobilenetv2_10"], "unknown model of timm"),
         (["scaling", "--resolutions", "128,x"], "--resolutions takes positive numbers"),
         (["scaling", "--batch", "0"], "--batch takes positive numbers"),
+        (["scaling", "--batch", "none", "--resolutions", "NONE"], "leave nothing to measure"),
+        (["models", "--output", f"{__file__}/rows.csv"], "test_cli.py is a file, not a folder"),
+        (["models", "--output", "/proc/none/rows.csv"], "cannot write in /proc/none"),
+        (["models", "--resolution", "9" * 14], "needs more memory than there is"),
         (["scaling", "--peers", "chanels_last"], "did you mean channels_last"),
         (["coldstart", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
         (["coldstart", "--rounds", "0"], "--rounds must be at least 1"),
@@ -72,8 +76,13 @@ def test_a_missing_gpu_is_told(capsys):
     assert "needs a CUDA device" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "scaling", "coldstart", "memory", "overhead"])
-def test_the_help_of_every_larger_suite_has_examples(command, capsys):
+_COMMANDS = [
+    command.callback.__name__ for command in cli.app.registered_commands if command.callback is not cli.peers_command
+]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_the_help_of_every_command_has_examples(command, capsys):
     assert exit_code(command, "--help") == 0
     assert f"python -m bench {command}" in " ".join(capsys.readouterr().out.split())
 
