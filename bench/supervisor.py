@@ -25,7 +25,8 @@ _BOARD_BYTES = 4096
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # prctl(2): the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
-_SHOW_CURSOR = "\x1b[?25h"
+# A progress bar hides the cursor, and leaves it at the end of its line.
+_AFTER_A_BAR = "\x1b[?25h\n"
 
 
 class Stopped(BaseException):
@@ -161,10 +162,6 @@ def _wait(child: int) -> int:
 
 
 def _say(text: str) -> None:
-    # A progress bar hides the cursor.
-    for stream in (sys.stdout, sys.stderr):
-        if stream.isatty():
-            print(_SHOW_CURSOR, end="", file=stream, flush=True)
     print(text, file=sys.stderr, flush=True)
 
 
@@ -194,6 +191,8 @@ def supervise() -> None:
         number = os.WTERMSIG(status)
         how, own_doing = _how(number, kills)
         death = Death(board.read(), how)
+        if sys.stderr.isatty():
+            print(_AFTER_A_BAR, end="", file=sys.stderr)
         _say(f"error: {_story(death)}")
         if not own_doing or not death.place.provider:
             if death.place.written:
