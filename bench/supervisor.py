@@ -22,7 +22,7 @@ from typing import NoReturn
 
 _BOARD_BYTES = 4096
 # Sent by terminals, by `timeout`, by schedulers: the command ends in order and says so.
-_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # prctl(2): the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 # A progress bar hides the cursor, and leaves it at the end of its line.
@@ -171,6 +171,11 @@ def _story(death: Death) -> str:
     return f"the run {death.how}{where}{f' in {place.label}' if place.label else ''}"
 
 
+def _output(death: Death) -> str:
+    """The CSV; a child that dies early has not told its name, but one before it has."""
+    return next(found.place.output for found in (death, *deaths) if found.place.output)
+
+
 def supervise() -> None:
     """Fork, and return in the child; the parent waits for it and ends with its exit code.
 
@@ -181,6 +186,8 @@ def supervise() -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *_REQUESTS})
     while True:
         kills = _killed_for_memory()
+        # A child that dies before it writes must not be taken for the one before.
+        board.write(Place())
         child = os.fork()
         if child == 0:
             _begin_child(mask)
@@ -194,9 +201,12 @@ def supervise() -> None:
         if sys.stderr.isatty():
             print(_AFTER_A_BAR, end="", file=sys.stderr)
         _say(f"error: {_story(death)}")
-        if not own_doing or not death.place.provider:
-            if death.place.written:
-                _say(f"finished cases are in {death.place.output}; the same command with --resume goes on")
+        place = death.place
+        # Who cannot be kept out, such as the copy that limits an op, would die for ever.
+        again = died_of(place.case, place.provider) is not None
+        if not own_doing or not place.provider or again:
+            if place.written or goes_on():
+                _say(f"finished cases are in {_output(death)}; the same command with --resume goes on")
             sys.exit(128 + number)
         deaths.append(death)
-        _say(f"{death.place.provider} is disqualified there; going on without it")
+        _say(f"{place.provider} is disqualified there; going on without it")

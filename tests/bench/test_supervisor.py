@@ -99,6 +99,25 @@ def test_a_death_outside_of_a_provider_ends_the_run_and_says_where():
     assert "finished cases are in a.csv; the same command with --resume goes on" in done.stderr
 
 
+@pytest.mark.parametrize("second", ["pass", "board.write(place)"], ids=["early", "the same again"])
+def test_nothing_dies_for_ever(second):
+    done = ran(f"""
+        import os, signal
+        from bench.supervisor import Place, board, deaths, supervise
+        supervise()
+        place = Place(output="a.csv", written=True, case=["ops"], provider="copy", doing="timing copy")
+        if deaths:
+            {second}
+        else:
+            board.write(place)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    """)
+    assert done.returncode == 128 + signal.SIGSEGV
+    assert done.stderr.count("the run was ended by SIGSEGV") == 2
+    assert done.stderr.count("copy is disqualified there") == 1
+    assert done.stderr.count("finished cases are in a.csv; the same command with --resume goes on") == 1
+
+
 def test_a_kill_from_outside_disqualifies_nobody():
     if supervisor._killed_for_memory() is None:
         pytest.skip("this kernel does not tell whom it killed for memory")
