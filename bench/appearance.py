@@ -14,17 +14,18 @@ PEER_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#A89B00"
 # No figure tells by colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+# On a phone a chart has room for 21 letters.
 _TITLES = {
     "eager": "eager",
     "channels_last": "eager, channels_last",
     "compile": "torch.compile",
-    "max_autotune": "torch.compile, max-autotune",
+    "max_autotune": "compile, max-autotune",
     "freezing": "torch.compile, frozen",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "reference": "plain torch",
     "effops_low": "effops, low memory",
-    MODULES: "effops, module by module",
+    MODULES: "effops, by module",
 }
 
 # What a reader compares with: the better of each family.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -12,14 +10,12 @@ from rich.table import Table
 
 from effops.errors import EffopsError
 
-from . import record
-from .commands.networks import SCALING_EXAMPLES, models, scaling
-from .commands.parts import OVERHEAD_EXAMPLES, kernels, ops, overhead
+from .commands.networks import MODELS_EXAMPLES, SCALING_EXAMPLES, SPLIT_EXAMPLES, models, scaling, split
+from .commands.parts import KERNELS_EXAMPLES, OPS_EXAMPLES, OVERHEAD_EXAMPLES, kernels, ops, overhead
 from .commands.processes import COLDSTART_EXAMPLES, MEMORY_EXAMPLES, coldstart, memory
-from .commands.reading import PLOT_EXAMPLES, REPORT_EXAMPLES, SPLIT_EXAMPLES, plot, report, split
+from .commands.reading import COMPARE_EXAMPLES, PLOT_EXAMPLES, REPORT_EXAMPLES, compare, plot, report
 from .commands.run import console, errors
 from .commands.training import TRAIN_EXAMPLES, train
-from .compare import SAME, compare
 from .errors import BenchError
 from .peers import EvalPeer, Peer, TrainingPeer, registry
 
@@ -48,7 +44,7 @@ Figures: [cyan]python -m bench plot bench/results/*.csv[/cyan]
 
 One page to read, of all results: [cyan]python -m bench report --output report.html[/cyan]
 
-Did effops become slower? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
+Did effops become slower, or need more memory? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
 
 app = typer.Typer(
     help="effops against its peers: interleaved, verified, with the environment in every row.",
@@ -57,50 +53,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-_NUMBERS = ("batch", "old ms", "new ms", "change", "drift")
 
-app.command()(models)
+app.command(epilog=MODELS_EXAMPLES)(models)
 app.command(epilog=SCALING_EXAMPLES)(scaling)
 app.command(epilog=COLDSTART_EXAMPLES)(coldstart)
 app.command(epilog=MEMORY_EXAMPLES)(memory)
-app.command()(ops)
-app.command()(kernels)
+app.command(epilog=OPS_EXAMPLES)(ops)
+app.command(epilog=KERNELS_EXAMPLES)(kernels)
 app.command(epilog=OVERHEAD_EXAMPLES)(overhead)
 app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command(epilog=SPLIT_EXAMPLES)(split)
 app.command(epilog=PLOT_EXAMPLES)(plot)
 app.command(epilog=REPORT_EXAMPLES)(report)
-
-
-@app.command("compare")
-def compare_command(
-    old: Annotated[Path, typer.Argument(help="CSV of the earlier run.")],
-    new: Annotated[Path, typer.Argument(help="CSV of the later run.")],
-    threshold: Annotated[float, typer.Option(help="Change that counts, as a share.", min=0.0)] = 0.05,
-) -> None:
-    """Say which problems became slower, faster, or stayed; exit code 1 when effops regressed anywhere."""
-    comparisons = compare(record.read(old), record.read(new), threshold)
-    table = Table(title=f"effops, {new.name} over {old.name}, drift of the peers taken out")
-    for column in ("problem", "batch", "dtype", "provider", "old ms", "new ms", "change", "drift", "verdict"):
-        table.add_column(column, justify="right" if column in _NUMBERS else "left")
-    for item in comparisons:
-        colour = "red" if item.regressed else "dim" if item.verdict == SAME else "green"
-        table.add_row(
-            item.case,
-            str(item.batch),
-            item.dtype,
-            item.provider,
-            f"{item.old_ms:.3g}",
-            "" if item.new_ms is None else f"{item.new_ms:.3g}",
-            "" if item.change is None else f"{item.change - 1:+.1%}",
-            f"{item.drift - 1:+.1%}",
-            f"[{colour}]{item.verdict}",
-        )
-    console.print(table)
-    regressed = sum(item.regressed for item in comparisons)
-    console.print(f"{regressed} of {len(comparisons)} problems regressed", highlight=False)
-    raise typer.Exit(1 if regressed else 0)
+app.command(epilog=COMPARE_EXAMPLES)(compare)
 
 
 @app.command("peers")

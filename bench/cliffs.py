@@ -102,7 +102,7 @@ def sweeps(rows: Sequence[Row]) -> Iterator[Sweep]:
 def _cell(point: Point | None) -> str:
     if point is None:
         return ""
-    text = f"{point.cost:.4g}"
+    text = f"{point.cost:.0f}" if point.cost >= 1000 else f"{point.cost:.4g}"
     if point.above is None:
         return text
     return f"[{'bold red' if point.cliff else 'dim'}]{text} {point.above:+.0%}"

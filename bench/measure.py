@@ -12,11 +12,12 @@ from torch import Tensor
 
 from . import device
 from .case import Case, Inputs, Provider
+from .errors import BenchError
 from .noise import ForeignLoad
 from .peers import EvalPeer, Peer
 from .progress import Watcher
 from .statistics import Summary
-from .timing import Call, RotatingCall, Schedule, WarmUp, interleave
+from .timing import Call, CallFailed, RotatingCall, Schedule, WarmUp, interleave
 from .training.memory import StepMemory
 from .verify import Outputs, Verdict, allowed_error, judge, relative_error
 
@@ -63,12 +64,24 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-def _prepare(peer: EvalPeer, case: Case, exact: Outputs, allowed: float) -> tuple[Measurement, Provider | None]:
+def enter(watcher: Watcher, peer: Peer) -> None:
+    """Say that a peer is prepared now.
+
+    Raises:
+        Died: it ended the process when it did so before.
+    """
+    watcher.enter(peer.name, "compiling" if peer.compiles else "preparing")
+
+
+def _prepare(
+    peer: EvalPeer, case: Case, exact: Outputs, allowed: float, watcher: Watcher
+) -> tuple[Measurement, Provider | None]:
     """Make a provider, call it once and judge what it gives."""
     if missing := peer.missing():
         return Measurement(peer.name, "skipped", missing), None
     begin = time.perf_counter()
     try:
+        enter(watcher, peer)
         # Users make their models outside of inference mode; tensors made inside have no version counter.
         with torch.inference_mode(False):
             provider = peer.prepare(case)
@@ -84,10 +97,6 @@ def _prepare(peer: EvalPeer, case: Case, exact: Outputs, allowed: float) -> tupl
     return Measurement(peer.name, "ok", prepare_s=seconds, verdict=verdict), provider
 
 
-def announce_preparation(watcher: Watcher, peer: Peer) -> None:
-    watcher.announce(f"{peer.name}: {'compiling' if peer.compiles else 'preparing'}")
-
-
 def time_all(
     measurements: Sequence[Measurement],
     calls: Mapping[str, Call],
@@ -96,16 +105,31 @@ def time_all(
     watcher: Watcher,
     warm: Mapping[str, WarmUp] | None = None,
 ) -> CaseResult:
-    """Time the providers that were found right, and the extras, in the same rounds."""
+    """Time the providers that were found right, and the extras, in the same rounds; who fails then leaves them."""
     watcher.announce("timing")
     everything = {**calls, **extras}
-    foreign = ForeignLoad()
-    timed = {"clock": device.clock, "watcher": watcher, "warm": warm}
-    samples = interleave(everything, schedule, **timed) if everything else {}
+    failures: dict[str, str] = {}
+    while True:
+        foreign = ForeignLoad()
+        timed = {"clock": device.clock, "watcher": watcher, "warm": warm}
+        try:
+            samples = interleave(everything, schedule, **timed) if everything else {}
+            break
+        except CallFailed as failure:
+            if failure.name in extras:
+                raise
+            failures[failure.name] = reason(failure.error)
+        # The rounds begin anew: those of the others were not the same without it.
+        everything = {name: call for name, call in everything.items() if name not in failures}
     others = foreign.share()
     summaries = {name: Summary.of(values) for name, values in samples.items()}
     return CaseResult(
-        [replace(measurement, summary=summaries.get(measurement.provider)) for measurement in measurements],
+        [
+            replace(found, status="failed", reason=failures[found.provider])
+            if found.provider in failures
+            else replace(found, summary=summaries.get(found.provider))
+            for found in measurements
+        ],
         {name: summaries[name] for name in extras},
         max((len(values) for values in samples.values()), default=0),
         others,
@@ -126,17 +150,22 @@ def measure(
     Args:
         extras: providers that are timed in the same rounds and not judged.
         watcher: told what happens, for a progress line.
+
+    Raises:
+        BenchError: plain torch itself cannot run the case.
     """
     watcher = watcher or Watcher()
     watcher.announce("float64 result")
-    exact = _exact(case, case.inputs[0])
-    eager = relative_error(case.module(*case.inputs[0]), exact)
+    try:
+        exact = _exact(case, case.inputs[0])
+        eager = relative_error(case.module(*case.inputs[0]), exact)
+    except Exception as error:
+        raise BenchError(f"plain torch fails, so that nobody can be judged: {reason(error)}") from error
     allowed = allowed_error(eager, case.dtype)
     measurements: list[Measurement] = []
     calls: dict[str, Call] = {}
     for peer in peers:
-        announce_preparation(watcher, peer)
-        measurement, provider = _prepare(peer, case, exact, allowed)
+        measurement, provider = _prepare(peer, case, exact, allowed, watcher)
         measurements.append(measurement)
         if provider is not None:
             calls[peer.name] = RotatingCall(provider.function, provider.inputs)

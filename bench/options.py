@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,11 @@ def numbers(option: str, text: str) -> list[int]:
             raise BenchError(f"{option} takes positive numbers separated by commas, such as 1,8; got {part!r}")
         values.append(int(part))
     return values
+
+
+def sweep(option: str, text: str, usual: Sequence[int]) -> Sequence[int]:
+    """Numbers such as "1,8", the usual ones without any, and nothing for "none"."""
+    return () if text.strip().lower() == "none" else numbers(option, text) or usual
 
 
 def batches(text: str, *, quick: bool, usual: Sequence[int] = BATCHES) -> list[int]:
@@ -68,6 +74,22 @@ def schedule(usual: Schedule, rounds: int | None, *, quick: bool) -> Schedule:
             warmup_seconds=usual.warmup_seconds / 4,
         )
     return usual if rounds is None else replace(usual, rounds=rounds, case_seconds=None)
+
+
+def writable(option: str, folder: Path) -> None:
+    """Make a folder and find out, before hours of measuring, whether files can be written there.
+
+    Raises:
+        BenchError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BenchError(f"{option}: {error.filename} is a file, not a folder; give another") from error
+    except OSError as error:
+        raise BenchError(f"{option}: cannot write in {folder}: {error.strerror}; give another") from error
 
 
 def output(

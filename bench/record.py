@@ -97,7 +97,11 @@ class Row:
     share_of_limit: float | None = None
     held_bytes: int | None = None
     peak_bytes: int | None = None
+    peak_p20_bytes: int | None = None
+    peak_p80_bytes: int | None = None
     steady_bytes: int | None = None
+    steady_p20_bytes: int | None = None
+    steady_p80_bytes: int | None = None
     others: float | None = None
     load_1m: float | None = None
     environment: Environment
@@ -106,11 +110,17 @@ class Row:
     def key(self) -> CaseKey:
         return CaseKey(self.suite, self.case, self.batch, self.resolution, self.dtype, self.cache)
 
+    @property
+    def task(self) -> CaseKey:
+        """The key of the task that measured it: in split a task gives a case for every kind of kernel."""
+        return self.key._replace(case=self.models) if self.suite == "split" else self.key
+
 
 _ROW_FIELDS = [field.name for field in fields(Row) if field.name != "environment"]
 # Columns that came later; files from before stay readable.
 _LATER = {
     *("held_bytes", "peak_bytes", "steady_bytes", "import_s", "export_s", "first_call_s"),
+    *("peak_p20_bytes", "peak_p80_bytes", "steady_p20_bytes", "steady_p80_bytes"),
     *("device", "packages"),
 }
 _ENVIRONMENT_FIELDS = [field.name for field in fields(Environment)]

@@ -68,7 +68,7 @@ def earlier_cases(
     _same_environment(rows, here, path)
     cases: dict[CaseKey, list[Row]] = {}
     for row in rows:
-        cases.setdefault(row.key, []).append(row)
+        cases.setdefault(row.task, []).append(row)
     wanted = {task.key: task.providers(selection) for task in tasks}
     return {
         key: found

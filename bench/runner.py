@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from .case import Case, Provider
-from .measure import CaseResult, Measurement, measure
+from .errors import BenchError
+from .measure import CaseResult, Measurement, measure, reason
 from .noise import load_average
 from .peers import EvalPeer, Peer
 from .progress import Watcher, case_progress
@@ -37,6 +40,14 @@ class Task(ABC):
         return [*(peer.name for peer in selection.peers), *selection.left_out]
 
     @abstractmethod
+    def rows(self, selection: Selection, schedule: Schedule, watcher: Watcher) -> list[Row]:
+        """Measure the case."""
+
+
+class PeersTask(Task):
+    """A case that every peer of a selection has a row in."""
+
+    @abstractmethod
     def measure(self, peers: Sequence[Peer], schedule: Schedule, watcher: Watcher) -> CaseResult:
         """Build what the case needs, verify the peers and time them."""
 
@@ -48,8 +59,14 @@ class Task(ABC):
         """Add what the suite derives from the times."""
         return row
 
+    def rows(self, selection: Selection, schedule: Schedule, watcher: Watcher) -> list[Row]:
+        result = self.measure(selection.peers, schedule, watcher)
+        left_out = [Measurement(name, "skipped", why) for name, why in selection.left_out.items()]
+        template = self.template()
+        return [self.complete(_fill(template, found, result), result) for found in [*result.measurements, *left_out]]
 
-class EvalTask(Task):
+
+class EvalTask(PeersTask):
     """A case of networks or ops in eval."""
 
     @abstractmethod
@@ -85,6 +102,26 @@ def _fill(template: Row, measurement: Measurement, result: CaseResult) -> Row:
     return row
 
 
+# What torch says on CPUs, where it has no type of error for it.
+_OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
+
+
+@contextmanager
+def _named(task: Task) -> Iterator[None]:
+    """Errors that no provider is to blame for name the case."""
+    try:
+        yield
+    except BenchError as error:
+        raise BenchError(f"{task.label}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(text in str(error) for text in _OUT_OF_MEMORY):
+            raise
+        raise BenchError(
+            f"{task.label} needs more memory than there is: {reason(error)}. Ask for smaller batches or images"
+        ) from error
+
+
 def run(
     tasks: Sequence[Task],
     selection: Selection,
@@ -100,21 +137,19 @@ def run(
 
     Returns:
         The rows of the tasks, in their order.
+
+    Raises:
+        BenchError: a case that nobody can run, such as one whose float64 result needs more memory than there is.
     """
     known = dict(earlier or {})
-    with case_progress(console, len(tasks), schedule.rounds) as progress:
+    with case_progress(console, len(tasks), schedule.rounds, output) as progress:
         for task in tasks:
             if task.key in known:
-                progress.case_done()
+                progress.case_known()
                 continue
-            progress.start_case(task.label)
-            result = task.measure(selection.peers, schedule, progress)
-            left_out = [Measurement(name, "skipped", reason) for name, reason in selection.left_out.items()]
-            template = task.template()
-            known[task.key] = [
-                task.complete(_fill(template, measurement, result), result)
-                for measurement in [*result.measurements, *left_out]
-            ]
+            progress.start_case(task.label, task.key)
+            with _named(task):
+                known[task.key] = task.rows(selection, schedule, progress)
             write([row for rows in known.values() for row in rows], output)
             progress.case_done()
     return [row for task in tasks for row in known[task.key]]

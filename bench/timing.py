@@ -25,6 +25,15 @@ Call = Callable[[], object]
 Clock = Callable[[], float]
 
 
+class CallFailed(Exception):
+    """A provider that was timed raised an error."""
+
+    def __init__(self, name: str, error: Exception):
+        super().__init__(f"{name}: {error}")
+        self.name = name
+        self.error = error
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How much to measure.
@@ -86,6 +95,24 @@ def warm_up(call: Call, seconds: float, sample_seconds: float, clock: Clock = ti
             return WarmUp(max(1, math.ceil(sample_seconds / max(fastest, 1e-9))), fastest)
 
 
+def _sample(call: Call, count: int, settles: bool, clock: Clock) -> float:
+    if settles:
+        call()
+    begin = clock()
+    for _ in range(count):
+        call()
+    return (clock() - begin) / count
+
+
+@contextmanager
+def _turn_of(name: str, watcher: Watcher) -> Iterator[None]:
+    watcher.turn_of(name)
+    try:
+        yield
+    except Exception as error:
+        raise CallFailed(name, error) from error
+
+
 @contextmanager
 def _collector_paused() -> Iterator[None]:
     """No garbage collection inside: it would land in the sample of an arbitrary provider."""
@@ -109,26 +136,24 @@ def interleave(
 
     Args:
         warm: providers that need no warming up any more.
+
+    Raises:
+        CallFailed: a provider raised an error.
     """
     watcher = watcher or Watcher()
-    known = warm or {}
-    warm = {
-        name: known.get(name) or warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock)
-        for name, call in calls.items()
-    }
-    rounds = schedule.rounds_of(sum((w.repeats + schedule.settles) * w.seconds for w in warm.values()))
+    warm = dict(warm or {})
+    for name, call in calls.items():
+        if name not in warm:
+            with _turn_of(name, watcher):
+                warm[name] = warm_up(call, schedule.warmup_seconds, schedule.sample_seconds, clock)
+    rounds = schedule.rounds_of(sum((warm[name].repeats + schedule.settles) * warm[name].seconds for name in calls))
     watcher.plan(rounds)
     samples: dict[str, list[float]] = {name: [] for name in calls}
     with _collector_paused():
         for index in range(rounds):
             for name in order_of_round(list(calls), index):
-                call, count = calls[name], warm[name].repeats
-                if schedule.settles:
-                    call()
-                begin = clock()
-                for _ in range(count):
-                    call()
-                samples[name].append((clock() - begin) / count)
+                with _turn_of(name, watcher):
+                    samples[name].append(_sample(calls[name], warm[name].repeats, schedule.settles, clock))
             # Cycles of this round may hold the memory of whole networks.
             gc.collect(0)
             watcher.round_done()

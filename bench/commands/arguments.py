@@ -17,7 +17,9 @@ Dtype = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Peers = Annotated[str, typer.Option(help="Peers of effops, separated by commas. Default: all.")]
 Rounds = Annotated[int | None, typer.Option(help="Interleaved rounds, one sample of every provider each.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch and of effops. Default: torch's own.")]
-Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Leave out peers that compile.")]
+Compile = Annotated[
+    bool, typer.Option("--compile/--no-compile", help="Let peers that compile take part, or leave them out.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A smoke test: fewer rounds and cases, no compilers.")]
 Output = Annotated[Path | None, typer.Option(help="CSV to write. Default: a file in bench/results.")]

@@ -21,6 +21,19 @@ from effops.arch import find_arch
 from .arguments import Batch, Compile, Device, Dtype, KnownModels, Output, Peers, Quick, Resume, Rounds, Threads
 from .run import Run, console, set_threads
 
+OPS_EXAMPLES = """[bold]Examples[/bold]
+
+All ops at the shapes of four networks: [cyan]python -m bench ops[/cyan]
+
+One op at those of one network: [cyan]python -m bench ops --ops depthwise_conv_act --models mobilenetv2_100
+--batch 8[/cyan]"""
+
+KERNELS_EXAMPLES = """[bold]Examples[/bold]
+
+All rows of the op table: [cyan]python -m bench kernels[/cyan]
+
+Two of them: [cyan]python -m bench kernels --rows batch_norm_stats,depthwise_conv_backward --batch 16[/cyan]"""
+
 OVERHEAD_EXAMPLES = """[bold]Examples[/bold]
 
 Ops, blocks and networks against eager and compiled torch:

@@ -1,28 +1,17 @@
-"""The commands that a person reads: ``split``, ``plot`` and ``report``."""
+"""``plot``, ``report`` and ``compare``: what is made of CSV files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
+from rich.table import Table
 
-from bench import device as devices
-from bench import environment, limits, options, plots, record, tables
+from bench import comparison, options, plots, record
 from bench.errors import BenchError
-from bench.progress import case_progress
-from bench.record import Row
 
 from .run import console
-
-SPLIT_EXAMPLES = """[bold]Examples[/bold]
-
-Two networks, batch 1; a minute: [cyan]python -m bench split[/cyan]
-
-Others: [cyan]python -m bench split --models tf_efficientnet_lite0,mobilenetv2_100 --batch 1,8[/cyan]
-
-Its figure: [cyan]python -m bench plot bench/results/split-*.csv[/cyan]"""
 
 PLOT_EXAMPLES = """[bold]Examples[/bold]
 
@@ -36,47 +25,13 @@ All results on one page: [cyan]python -m bench report[/cyan]
 
 Those of two runs: [cyan]python -m bench report MODELS.csv TRAIN.csv --output ours.html[/cyan]"""
 
+COMPARE_EXAMPLES = """[bold]Examples[/bold]
 
-def split(
-    models: Annotated[str, typer.Option(help="Networks, separated by commas. Default: the suite's own.")] = "",
-    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas. Default: 1.")] = "1",
-    resolution: Annotated[int | None, typer.Option(help="Side of the images. Default: every network's own.")] = None,
-    dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    rounds: Annotated[int | None, typer.Option(help="Timed calls, and as many under the profiler.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch and of effops. Default: torch's own.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A smoke test: fewer rounds.")] = False,
-    output: Annotated[Path | None, typer.Option(help="CSV to write. Default: a file in bench/results.")] = None,
-) -> None:
-    """Show where the time of effops' networks goes in eval on a CPU: a kind of kernel a line, with its rates."""
-    from bench.suites import models as networks
-    from bench.suites import split as suite
+Two runs of one machine: [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]
 
-    devices.use("cpu")
-    options.positive("--resolution", resolution)
-    options.positive("--threads", threads)
-    chosen_dtype = options.dtype(dtype)
-    schedule = options.schedule(suite.SCHEDULE, rounds, quick=quick)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    here = environment.capture()
-    names = options.names(models) or suite.NAMES
-    chosen = networks.tasks(names, options.batches(batch, quick=quick), resolution, chosen_dtype, here)
-    path = options.output(output, "split", [chosen_dtype], here, quick=quick)
-    tasks = suite.tasks(chosen, limits.gemm_gflops(chosen_dtype))
-    rows: list[Row] = []
-    with case_progress(console, len(tasks), schedule.rounds) as progress:
-        for task in tasks:
-            progress.start_case(task.label)
-            rows += task.rows(schedule, progress)
-            record.write(rows, path)
-            progress.case_done()
-    console.print(tables.split_table(rows))
-    tables.print_environment(console, rows)
-    tables.print_exclusions(console, rows)
-    tables.print_noise(console, rows)
-    console.print(f"wrote {path}", soft_wrap=True, highlight=False)
-    if any(row.status != "ok" for row in rows):
-        raise typer.Exit(1)
+Smaller changes count: [cyan]python -m bench compare OLD.csv NEW.csv --threshold 0.02[/cyan]"""
+
+_NUMBERS = ("batch", "old", "new", "change", "drift")
 
 
 def plot(
@@ -84,6 +39,8 @@ def plot(
     folder: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside each CSV.")] = None,
 ) -> None:
     """Draw the figures of CSV files: speed-ups, shares of limits, rooflines, training, latency curves, time splits."""
+    if folder is not None:
+        options.writable("--folder", folder)
     for file in csv:
         for path in plots.plot(record.read(file), folder or file.parent):
             console.print(f"wrote {path}", soft_wrap=True, highlight=False)
@@ -104,6 +61,37 @@ def report(
     if output.is_dir():
         raise BenchError(f"--output must be an HTML file; {output} is a folder")
     page = render([(path.stem, record.read(path)) for path in found])
-    output.parent.mkdir(parents=True, exist_ok=True)
+    options.writable("--output", output.parent)
     output.write_text(page, encoding="utf-8")
     console.print(f"wrote {output} from {len(found)} files", soft_wrap=True, highlight=False)
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(help="CSV of the earlier run.")],
+    new: Annotated[Path, typer.Argument(help="CSV of the later run.")],
+    threshold: Annotated[float, typer.Option(help="Change that counts, as a share.", min=0.0)] = 0.05,
+) -> None:
+    """Say where effops became slower or faster, or needs more memory or less; exit code 1 when it is worse anywhere."""
+    found = comparison.compare(record.read(old), record.read(new), threshold)
+    table = Table(title=f"effops, {new.name} over {old.name}, drift of the peers' times taken out")
+    for column in ("problem", "batch", "dtype", "provider", "what", "old", "new", "change", "drift", "verdict"):
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    for item in found.comparisons:
+        colour = "red" if item.regressed else "dim" if item.verdict == comparison.SAME else "green"
+        table.add_row(
+            item.case,
+            str(item.batch),
+            item.dtype,
+            item.provider,
+            item.quantity.name,
+            item.quantity.shown(item.old),
+            "" if item.new is None else item.quantity.shown(item.new),
+            "" if item.change is None else f"{item.change - 1:+.1%}",
+            f"{item.drift - 1:+.1%}" if item.quantity.drifts else "",
+            f"[{colour}]{item.verdict}",
+        )
+    console.print(table)
+    if found.missing:
+        console.print(f"not in {new.name}: {'; '.join(found.missing)}", soft_wrap=True, highlight=False)
+    console.print(f"{len(found.regressed)} of {len(found.comparisons)} problems regressed", highlight=False)
+    raise typer.Exit(1 if found.regressed else 0)

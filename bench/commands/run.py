@@ -10,7 +10,7 @@ import torch
 import typer
 from rich.console import Console, RenderableType
 
-from bench import options, runner, tables
+from bench import options, runner, supervisor, tables
 from bench.environment import Environment
 from bench.record import Row
 from bench.resume import earlier_cases
@@ -43,20 +43,28 @@ class Run:
 
     def measure(self, tasks: Sequence[runner.Task]) -> list[Row]:
         """Measure what is not there yet; an interruption says how to go on."""
+        options.writable("--output", self.path.parent)
         earlier = {}
-        if self.resume:
+        if self.resume or supervisor.goes_on():
             earlier = earlier_cases(self.path, tasks, self.selection, self.schedule, self.environment)
             done = sum(task.key in earlier for task in tasks)
             console.print(f"{done} of {len(tasks)} cases are in {self.path}", soft_wrap=True, highlight=False)
         try:
-            return runner.run(tasks, self.selection, self.schedule, self.path, console, earlier)
+            return runner.run(tasks, self.selection, self.schedule, self.path, errors, earlier)
+        except supervisor.Stopped as stop:
+            self._say_how_to_go_on(f"[yellow]stopped by {stop}[/]")
+            raise typer.Exit(128 + stop.number) from None
         except KeyboardInterrupt:
-            errors.print(
-                f"[yellow]interrupted[/]: finished cases are in {self.path}; the same command with --resume goes on",
-                soft_wrap=True,
-                highlight=False,
-            )
+            self._say_how_to_go_on("[yellow]interrupted[/]")
             raise typer.Exit(130) from None
+        except Exception:
+            self._say_how_to_go_on("[red]stopped by an error[/]")
+            raise
+
+    def _say_how_to_go_on(self, what: str) -> None:
+        some = supervisor.board.read().written
+        kept = f"finished cases are in {self.path}; the same command with --resume goes on"
+        errors.print(f"{what}: {kept if some else 'no case was finished'}", soft_wrap=True, highlight=False)
 
     def finish(self, tasks: Sequence[runner.Task], *reports: Callable[[Sequence[Row]], RenderableType]) -> None:
         """Measure and report, and leave with code 1 when effops is wrong or failed."""

@@ -11,7 +11,7 @@ from bench.record import Row
 from bench.selection import SUBJECT
 from bench.tables import TRAINING_BASELINES, geometric_mean, grouped
 
-from . import evidence, kernels, networks
+from . import evidence, kernels, networks, processes
 from .page import Machine, Report, Section, Tile
 from .wording import best_of_family, breakable, fastest_peer, several, times
 
@@ -26,8 +26,8 @@ _CHAPTERS: dict[str, Callable[[Sequence[Row]], Section]] = {
     "split": kernels.split,
     "ops": kernels.ops,
     "kernels": kernels.kernels,
-    "coldstart": networks.coldstart,
-    "memory": networks.memory,
+    "coldstart": processes.coldstart,
+    "memory": processes.memory,
 }
 
 

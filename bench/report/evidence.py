@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from bench.appearance import title
+from bench.appearance import problem_title, title
 from bench.environment import Environment
 from bench.noise import NOISY_SPREAD, NoiseReport
 from bench.options import DTYPES
@@ -59,7 +59,7 @@ def left_out(rows: Sequence[Row]) -> Table | None:
     for row in rows:
         if row.status != "ok":
             key = row.provider, row.status, row.suite, row.dtype, row.reason
-            reasons.setdefault(key, []).append(f"{row.case}, batch {row.batch}")
+            reasons.setdefault(key, []).append(f"{problem_title(row)}, batch {row.batch}")
     body = []
     for (provider, status, suite, dtype, reason), cases in reasons.items():
         everywhere = len(cases) == len(grouped([row for row in rows if (row.suite, row.dtype) == (suite, dtype)]))
@@ -118,9 +118,8 @@ def outliers(rows: Sequence[Row]) -> tuple[str, list[str]]:
     intro = f"{len(wide)} of {timed} medians have p20-p80 wider than {NOISY_SPREAD:.0%} of themselves; the widest:"
     notes = []
     for row in sorted(wide, key=spread, reverse=True)[:_MOST_OUTLIERS]:
-        notes.append(
-            f"{row.suite}, {row.case}, batch {row.batch}, {row.dtype}, {title(row.provider)}: {spread(row):.0%}"
-        )
+        case = f"{row.suite}, {problem_title(row)}, batch {row.batch}, {row.dtype}"
+        notes.append(f"{case}, {title(row.provider)}: {spread(row):.0%}")
     return intro, notes
 
 
@@ -142,6 +141,8 @@ def command(rows: Sequence[Row]) -> str:
     else:
         line += _values("--models", networks)
     batches = sorted({row.batch for row in rows})
+    if first.suite == "scaling":
+        line += _values("--resolutions", sorted({row.resolution for row in rows if row.batch == 1}))
     line += _values("--batch", batches) + _values("--dtypes" if first.suite == "train" else "--dtype", dtypes)
     if any(row.reason.startswith("--no-compile") for row in rows):
         line += " --no-compile"

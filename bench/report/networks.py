@@ -1,11 +1,11 @@
-"""The chapters on networks: in eval, in training, at many sizes, from a cold start, and in memory."""
+"""The chapters on networks: in eval, in training, and at many sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 
 from bench.appearance import problem_title, title
+from bench.cliffs import THRESHOLD, Sweep, sweeps
 from bench.record import Row
 from bench.scaling import Curves, ms_per_image
 from bench.scaling import curves as curves_of
@@ -126,7 +126,7 @@ def models(rows: Sequence[Row]) -> Section:
 Quantity = Callable[[Row], float | None]
 
 
-def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, unit: str) -> list[Panel]:
+def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, shown: Callable[[float], str]) -> list[Panel]:
     """Bars of a quantity for every provider: a group a network, a panel a batch; none where no row has it."""
     known = [row for row in rows if row.status == "ok" and quantity(row) is not None]
     if not known:
@@ -142,7 +142,7 @@ def quantity_panels(rows: Sequence[Row], quantity: Quantity, what: str, unit: st
                     charts.Bar(
                         title(name),
                         quantity(found[name]),
-                        f"{number(quantity(found[name]))} {unit}",
+                        shown(quantity(found[name])),
                         css_of(names)[name] if is_subject(name) else "peer",
                     )
                     for name in names
@@ -185,15 +185,11 @@ def _train_table(rows: Sequence[Row], dtype: str) -> Table:
     return Table(f"Training steps, {dtype}: median, p20-p80", head, body)
 
 
-def _held(row: Row) -> float | None:
-    return None if row.held_bytes is None else row.held_bytes / 2**20
-
-
 def train(rows: Sequence[Row]) -> Section:
     figures, tables = [], []
     for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: row.p50_ms, "time of a step", "ms")
-        panels += quantity_panels(chosen, _held, "activations held", "MiB")
+        panels = quantity_panels(chosen, lambda row: row.p50_ms, "time of a step", lambda value: f"{number(value)} ms")
+        panels += quantity_panels(chosen, lambda row: row.held_bytes, "activations held", wording.mebibytes)
         if panels:
             caption = "Less is better. Held are activations between forward and backward; unknown for torch.compile."
             figures.append(Figure(f"Training step, {dtype}", caption, panels))
@@ -205,22 +201,31 @@ def train(rows: Sequence[Row]) -> Section:
     return Section("train", "Training", lead, figures, tables)
 
 
-def _worst_step(item: Curves) -> list[Cell] | None:
-    """How much effops' time an image, or a pixel, rises at most from one place to the next."""
-    points = item.of.get(SUBJECT, [])
-    cost = ms_per_image if item.axis == "batch" else lambda row: ms_per_image(row) / row.resolution**2
-    steps = [(cost(after) / cost(row) - 1, place, then) for (place, row), (then, after) in pairwise(points)]
-    if not steps:
-        return None
-    rise, place, then = max(steps)
-    measure = "an image, against batch" if item.axis == "batch" else "a pixel, against resolution"
-    return [
-        Cell(item.title),
-        Cell(item.dtype, css="short"),
-        Cell(measure),
-        Cell(f"{place} to {then}"),
-        Cell(f"{rise:+.0%}"),
-    ]
+def _cliff_cell(sweep: Sweep | None) -> Cell:
+    """The point of a sweep that lies highest above its trend."""
+    if sweep is None:
+        return Cell("-")
+    worst = max((point for point in sweep.points if point.above is not None), key=lambda point: point.above)
+    bold = "own" if is_subject(sweep.provider) else ""
+    return Cell(
+        f"{worst.above:+.0%}", f"at {worst.at}{', a cliff' if worst.cliff else ''}", "bad" if worst.cliff else bold
+    )
+
+
+def _cliffs_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
+    """How far time an image, or a pixel, lies above its trend at most; None where no sweep has three points."""
+    found: dict[tuple, dict[str, Sweep]] = {}
+    for sweep in sweeps(rows):
+        found.setdefault((sweep.network, sweep.fixed, sweep.axis, sweep.dtype), {})[sweep.provider] = sweep
+    body = []
+    for (network, fixed, axis, dtype), by_provider in found.items():
+        if axis == "batch":
+            case = Cell(f"{network}@{fixed}", f"{dtype}, an image against batch size")
+        else:
+            case = Cell(f"{network}, batch {fixed}", f"{dtype}, a pixel against resolution")
+        body.append([case, *(_cliff_cell(by_provider.get(name)) for name in names)])
+    what = f"Time at the point highest above the trend; a cliff is more than {THRESHOLD:.0%}"
+    return Table(what, ["network", *map(title, names)], body) if body else None
 
 
 def _curve_panel(item: Curves, names: Sequence[str]) -> Panel:
@@ -253,80 +258,10 @@ def scaling(rows: Sequence[Row]) -> Section:
             figures.append(Figure(f"Latency against {what}", caption, panels, legend(names)))
     tables = [_models_table(chosen, dtype) for dtype, chosen in by_dtype(rows)]
     folded = [Table(table.title, table.head, table.rows, folded=True) for table in tables]
-    steps = [cells for cells in map(_worst_step, found) if cells]
-    head = ["network", "dtype", "time", "step", "change"]
-    steepest = [Table("Largest rise of effops' time from one size to the next", head, steps, words=3)] if steps else []
+    cliffs = _cliffs_table(rows, names)
     lead = [
-        "One network at many batch sizes and resolutions. A cliff would be a step that costs more an image or pixel."
+        "One network at many batch sizes and resolutions. A larger batch should not cost more an image, nor a larger "
+        "image more a pixel. The trend at a point is the lower of the point before and of the line between its "
+        "neighbours."
     ]
-    return Section("scaling", "Latency at many sizes", lead, figures, [*steepest, *folded])
-
-
-def _start_table(rows: Sequence[Row], dtype: str) -> Table:
-    names, body = taking_part(rows), []
-    for found in grouped(rows).values():
-        first = _first(found)
-        cells = [Cell(problem_title(first)), Cell(str(first.batch))]
-        for name in names:
-            row = found.get(name)
-            if row is None or row.prepare_s is None:
-                cells.append(milliseconds(row))
-                continue
-            small = "" if row.p50_ms is None else f"{number(row.p20_ms / 1e3)}-{number(row.p80_ms / 1e3)}"
-            cells.append(Cell(f"{number(row.prepare_s)} s", small, "own" if is_subject(name) else ""))
-        body.append(cells)
-    return Table(
-        f"Seconds until the first result, {dtype}: median, p20-p80",
-        ["network", "batch", *map(title, names)],
-        body,
-    )
-
-
-def coldstart(rows: Sequence[Row]) -> Section:
-    figures, tables = [], []
-    for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", "s")
-        figures += [Figure(f"Cold start, {dtype}", "Less is better.", panels)] if panels else []
-        tables.append(_start_table(chosen, dtype))
-    lead = [
-        "From a model with its weights, for engines from its ONNX file, to the first result: building, compiling, "
-        "packing of weights, and the first call."
-    ]
-    return Section("coldstart", "Cold start", lead, figures, tables)
-
-
-def _peak(row: Row) -> float | None:
-    return None if row.peak_bytes is None else row.peak_bytes / 2**20
-
-
-def _memory_table(rows: Sequence[Row], dtype: str) -> Table:
-    names, body = taking_part(rows), []
-    for found in grouped(rows).values():
-        first = _first(found)
-        own = found[SUBJECT].peak_bytes if SUBJECT in found else None
-        cells = [Cell(problem_title(first)), Cell(str(first.batch))]
-        for name in names:
-            row = found.get(name)
-            if row is None or row.peak_bytes is None:
-                cells.append(milliseconds(row) if row is not None and row.status != "ok" else Cell("-"))
-                continue
-            share = "" if is_subject(name) or not own else f"effops {times(own / row.peak_bytes)}"
-            cells.append(Cell(wording.mebibytes(row.peak_bytes), share, "own" if is_subject(name) else ""))
-        body.append(cells)
-    head = ["network", "batch", *map(title, names)]
-    return Table(f"Peak memory of an inference, {dtype}; effops' part of each peer's", head, body)
-
-
-def memory(rows: Sequence[Row]) -> Section:
-    figures, tables = [], []
-    for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, _peak, "growth at the peak", "MiB")
-        figures += [Figure(f"Peak memory of an inference, {dtype}", "Less is better.", panels)] if panels else []
-        tables.append(_memory_table(chosen, dtype))
-    return Section(
-        "memory",
-        "Memory of an inference",
-        ["Growth of the resident memory of the process at its highest point, over the plain network."],
-        figures,
-        tables,
-    )
+    return Section("scaling", "Latency at many sizes", lead, figures, [*([cliffs] if cliffs else []), *folded])

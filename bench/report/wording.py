@@ -28,7 +28,12 @@ def breakable(text: str) -> Markup:
 
 
 def times(ratio: float) -> str:
-    return f"{ratio:.2f}x"
+    return f"{ratio:.2f}x" if 0.1 <= ratio < 100 else f"{number(ratio)}x"
+
+
+def seconds(value: float) -> str:
+    """Milliseconds below a second."""
+    return f"{number(value)} s" if value >= 1 else f"{number(value * 1e3)} ms"
 
 
 def mebibytes(value: int) -> str:

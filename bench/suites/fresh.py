@@ -17,7 +17,7 @@ from bench.networks import Network, find_origin, plain_network
 from bench.peers import EvalPeer
 from bench.progress import Watcher
 from bench.record import CaseKey, Row
-from bench.runner import Task
+from bench.runner import PeersTask
 from bench.statistics import Summary
 from bench.timing import Schedule
 
@@ -25,7 +25,7 @@ _network = lru_cache(maxsize=1)(plain_network)
 
 
 @dataclass
-class FreshTask(Task):
+class FreshTask(PeersTask):
     """One network at one batch size and resolution, with random weights and images."""
 
     suite: ClassVar[str]
@@ -103,8 +103,17 @@ class MemoryTask(FreshTask):
     job = "memory"
 
     def with_figures(self, row: Row, result: FreshResult) -> Row:
-        peak, steady = (result.median(row.provider, name) for name in ("peak_bytes", "steady_bytes"))
-        return replace(row, peak_bytes=int(peak), steady_bytes=int(steady))
+        figures = result.figures[row.provider]
+        peak, steady = (Summary.of(figures[name]) for name in ("peak_bytes", "steady_bytes"))
+        return replace(
+            row,
+            peak_bytes=int(peak.p50),
+            peak_p20_bytes=int(peak.p20),
+            peak_p80_bytes=int(peak.p80),
+            steady_bytes=int(steady.p50),
+            steady_p20_bytes=int(steady.p20),
+            steady_p80_bytes=int(steady.p80),
+        )
 
 
 # Networks and repetitions of a usual run; a quick one takes the last network, once.

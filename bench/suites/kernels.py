@@ -21,7 +21,7 @@ from bench.measure import CaseResult, Measurement, reason, time_all
 from bench.peers import Peer
 from bench.progress import Watcher
 from bench.record import CaseKey, Row
-from bench.runner import Task
+from bench.runner import PeersTask
 from bench.selection import SUBJECT, Selection
 from bench.suites.ops import COPY, limited
 from bench.timing import RotatingCall, Schedule, sets_past_cache
@@ -206,7 +206,7 @@ def _providers(op: Op, arguments: Arguments) -> Mapping[str, Callable[..., objec
 
 
 @dataclass
-class KernelTask(Task):
+class KernelTask(PeersTask):
     """One row of the op table at one size."""
 
     row: str
@@ -251,6 +251,7 @@ class KernelTask(Task):
                 measurements.append(Measurement(name, "skipped", run))
                 continue
             try:
+                watcher.enter(name, "preparing")
                 verdict = judge(_tuple(run(*inputs[0])), exact, allowed)
             # A kernel may fail in any way; the row says how, and the others go on.
             except Exception as error:

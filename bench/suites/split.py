@@ -19,8 +19,9 @@ from bench.measure import CaseResult, measure
 from bench.peers import EvalPeer, registry
 from bench.profiler import OUTSIDE, profiled, region
 from bench.progress import Watcher
-from bench.record import Row
-from bench.selection import MODULES, SUBJECT
+from bench.record import CaseKey, Row
+from bench.runner import Task
+from bench.selection import MODULES, SUBJECT, Selection
 from bench.statistics import Summary
 from bench.suites.models import ModelTask
 from bench.suites.ops import COPY
@@ -103,7 +104,7 @@ def _merged(by_kind: Mapping[str, list[float]], total: float) -> dict[str, list[
 
 
 @dataclass(frozen=True)
-class SplitTask:
+class SplitTask(Task):
     """One network at one batch size.
 
     Attributes:
@@ -117,8 +118,15 @@ class SplitTask:
     def label(self) -> str:
         return self.network.label
 
+    @property
+    def key(self) -> CaseKey:
+        return self.network.key._replace(suite="split")
+
+    def providers(self, selection: Selection) -> list[str]:
+        return [SUBJECT]
+
     @torch.inference_mode()
-    def rows(self, schedule: Schedule, watcher: Watcher) -> list[Row]:
+    def rows(self, selection: Selection, schedule: Schedule, watcher: Watcher) -> list[Row]:
         """The network as a whole, and its kinds of kernels; one row alone where effops is wrong or fails."""
         watcher.announce("building")
         case = self.network.build()

@@ -18,7 +18,7 @@ from bench.networks import Network, find_origin, plain_network
 from bench.peers import TrainingPeer, registry
 from bench.progress import Watcher
 from bench.record import CaseKey, Row
-from bench.runner import Task
+from bench.runner import PeersTask
 from bench.selection import SUBJECT
 from bench.timing import Schedule
 from bench.training.measure import measure_training
@@ -62,7 +62,7 @@ def _exact(name: str, batch: int, resolution: int) -> Results:
 
 
 @dataclass
-class TrainTask(Task):
+class TrainTask(PeersTask):
     """One network at one batch size, resolution and dtype, with random weights, images and labels."""
 
     name: str

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from bench import device
-from bench.measure import CaseResult, Measurement, announce_preparation, reason, time_all
+from bench.measure import CaseResult, Measurement, enter, reason, time_all
 from bench.peers import TrainingPeer
 from bench.progress import Watcher
 from bench.timing import Call, Schedule, WarmUp
@@ -74,12 +74,12 @@ def measure_training(
     firsts: dict[str, _First] = {}
     untimed: dict[str, Measurement] = {}
     for peer in {peer.name: peer for peer in (*yardsticks, *peers)}.values():
-        announce_preparation(watcher, peer)
         if missing := peer.missing():
             untimed[peer.name] = Measurement(peer.name, "skipped", missing)
             continue
         begin = time.perf_counter()
         try:
+            enter(watcher, peer)
             firsts[peer.name] = _first_step(peer, case, expected)
         # A peer may fail in any way that its compiler or library knows; the others go on. Without the yardsticks
         # nobody can be judged.

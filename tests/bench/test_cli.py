@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +42,10 @@ def exit_code(*arguments: str) -> int:
         (["models", "--models", "timm/mobilenetv2_10"], "unknown model of timm"),
         (["scaling", "--resolutions", "128,x"], "--resolutions takes positive numbers"),
         (["scaling", "--batch", "0"], "--batch takes positive numbers"),
+        (["scaling", "--batch", "none", "--resolutions", "NONE"], "leave nothing to measure"),
+        (["models", "--output", f"{__file__}/rows.csv"], "test_cli.py is a file, not a folder"),
+        (["models", "--output", "/proc/none/rows.csv"], "cannot write in /proc/none"),
+        (["models", "--resolution", "9" * 14], "needs more memory than there is"),
         (["scaling", "--peers", "chanels_last"], "did you mean channels_last"),
         (["coldstart", "--models", "mobilenetv2_10"], "mobilenetv2_100"),
         (["coldstart", "--rounds", "0"], "--rounds must be at least 1"),
@@ -70,8 +76,13 @@ def test_a_missing_gpu_is_told(capsys):
     assert "needs a CUDA device" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "scaling", "coldstart", "memory", "overhead"])
-def test_the_help_of_every_larger_suite_has_examples(command, capsys):
+_COMMANDS = [
+    command.callback.__name__ for command in cli.app.registered_commands if command.callback is not cli.peers_command
+]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_the_help_of_every_command_has_examples(command, capsys):
     assert exit_code(command, "--help") == 0
     assert f"python -m bench {command}" in " ".join(capsys.readouterr().out.split())
 
@@ -94,6 +105,18 @@ def test_compare_exits_with_1_on_a_regression_only(tmp_path, capsys):
     assert exit_code("compare", old, old) == 0
     assert exit_code("compare", old, new) == 1
     assert "1 of 1 problems regressed" in capsys.readouterr().out
+    assert exit_code("compare", new, old) == 0
+
+
+def test_compare_exits_with_1_when_effops_needs_more_memory(tmp_path, capsys):
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    found = replace(row("effops", 1.0), suite="memory", p20_ms=None, p50_ms=None, p80_ms=None)
+    write([replace(found, peak_bytes=100 << 20, steady_bytes=90 << 20)], old)
+    write([replace(found, peak_bytes=150 << 20, steady_bytes=90 << 20)], new)
+    assert exit_code("compare", old, new) == 1
+    said = capsys.readouterr().out
+    assert "peak memory" in said and "150 MiB" in said and "larger" in said
+    assert "1 of 2 problems regressed" in said
     assert exit_code("compare", new, old) == 0
 
 

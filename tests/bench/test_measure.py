@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from bench.peers import EvalPeer, Peer, registry
 from bench.peers.eager import Eager, EagerChannelsLast
 from bench.peers.effops import Effops
 from bench.selection import select
-from bench.timing import Schedule
+from bench.timing import CallFailed, Schedule
 from bench.verify import allowed_error, judge, relative_error
 
 QUICK = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
@@ -93,6 +94,35 @@ def test_a_failing_provider_says_how_and_the_others_go_on():
     broken, eager = measure(case, [FakePeer("broken", fail), Eager()], QUICK).measurements
     assert (broken.status, broken.reason) == ("failed", "RuntimeError: no compiler")
     assert eager.status == "ok"
+
+
+def test_a_provider_that_fails_while_it_is_timed_leaves_the_rounds():
+    case = small_case()
+    calls = []
+
+    def tires(x):
+        calls.append(1)
+        if len(calls) > 3:
+            raise MemoryError("no more")
+        return case.module(x)
+
+    tired, eager = measure(case, [FakePeer("tired", tires), Eager()], QUICK).measurements
+    assert (tired.status, tired.reason, tired.summary) == ("failed", "MemoryError: no more", None)
+    assert eager.status == "ok" and eager.summary is not None
+
+
+def test_a_failing_extra_is_nobodys_failure():
+    def fail():
+        raise RuntimeError("no copy")
+
+    with pytest.raises(CallFailed, match="copy: no copy"):
+        measure(small_case(), [Eager()], QUICK, extras={"copy": Provider(fail, [()])})
+
+
+def test_plain_torch_that_fails_is_told():
+    case = replace(small_case(), inputs=[(torch.randn(2, 5, 8, 8),)])
+    with pytest.raises(BenchError, match="plain torch fails, so that nobody can be judged: RuntimeError"):
+        measure(case, [Eager()], QUICK)
 
 
 def test_a_missing_peer_is_skipped_with_its_reason():

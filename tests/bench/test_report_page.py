@@ -96,6 +96,53 @@ def suite_rows() -> dict[str, list]:
     }
 
 
+def test_cliffs_are_told_by_provider_and_place():
+    spike = [replace(r, p50_ms=2 * r.p50_ms) if (r.batch, r.provider) == (2, "eager") else r for r in scaling_rows()]
+    page = Page(render([("scaling", spike)]))
+    assert "+100%at 2, a cliff" in page.text
+    assert "a cliff is more than 15%" in page.text
+    calm = Page(render([("scaling", scaling_rows())])).text
+    assert "at 2, a cliff" not in calm and "+0%at" in calm
+    # Two points show no trend.
+    few = [r for r in scaling_rows() if r.resolution != 224]
+    assert "above the trend" not in Page(render([("scaling", few)])).text
+
+
+def test_starts_are_shown_with_their_parts_ratios_and_goals():
+    rows = [
+        replace(row(name, 1e3 * seconds), suite="coldstart", prepare_s=seconds, first_call_s=seconds / 4, **parts)
+        for name, seconds, parts in (
+            ("effops", 0.08, {"import_s": 1.25}),
+            ("openvino", 0.2, {"import_s": 0.125, "export_s": 5.5}),
+            ("compile", 0.4, {}),
+        )
+    ]
+    text = Page(render([("coldstart", rows)])).text
+    for words in ("80 ms", "60 ms", "20 ms", "1.25 s", "5.5 s", "2.50x", "at most 2x OpenVINO", "0.40xreached"):
+        assert words in text, words
+    assert "at most 0.1x torch.compile" in text and "0.20xmissed" in text
+    # Files from before the parts were written.
+    old = [replace(found, first_call_s=None, import_s=None, export_s=None) for found in rows]
+    assert "80 ms" in Page(render([("coldstart", old)])).text
+
+
+def test_memory_is_shown_at_the_peak_and_later_with_its_goal():
+    mib = 2**20
+    rows = [
+        replace(row(name, 1.0), suite="memory", p50_ms=None, peak_bytes=peak * mib, steady_bytes=later * mib)
+        for name, peak, later in (("effops", 40, 30), ("onnxruntime", 100, 90))
+    ]
+    rows[1] = replace(rows[1], peak_p20_bytes=98 * mib, peak_p80_bytes=103 * mib)
+    text = Page(render([("memory", rows)])).text
+    for words in ("100 MiB98-103", "90 MiB", "2.50x", "3.00x", "at most 0.5x ONNX Runtime", "0.40xreached"):
+        assert words in text, words
+
+
+def test_who_was_disqualified_has_a_line_without_figures():
+    rows = [*suite_rows()["coldstart"], replace(untimed("compile", "failed", "no compiler"), suite="coldstart")]
+    assert "torch.compilefailed-----" in Page(render([("coldstart", rows)])).text.replace(" ", "")
+
+
 def everything() -> list:
     return [found for rows in suite_rows().values() for found in rows]
 

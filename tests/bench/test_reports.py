@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench import tables
-from bench.compare import compare
+from bench.comparison import PAGE_BYTES, compare
 from bench.errors import BenchError
 from bench.noise import NoiseReport
 from bench.plots import plot
@@ -144,7 +144,7 @@ def test_noise_is_reported(spread, others, noisy):
 
 
 def verdict(old, new, **options) -> str:
-    (comparison,) = compare(old, new, **options)
+    (comparison,) = compare(old, new, **options).comparisons
     return comparison.verdict
 
 
@@ -159,7 +159,7 @@ def test_a_slower_effops_is_a_regression():
 def test_a_slower_machine_is_none():
     old = [row("effops", 1.0), row("eager", 2.0), row("channels_last", 1.5)]
     new = [row("effops", 1.4), row("eager", 2.8), row("channels_last", 2.1)]
-    (comparison,) = compare(old, new)
+    (comparison,) = compare(old, new).comparisons
     assert comparison.verdict == "same"
     assert comparison.drift == pytest.approx(1.4)
     assert comparison.change == pytest.approx(1.0)
@@ -174,14 +174,83 @@ def test_a_change_inside_the_noise_is_none():
 def test_modes_of_effops_are_judged_and_tell_no_drift():
     old = training_rows()
     new = [replace(r, p20_ms=1099.0, p50_ms=1100.0, p80_ms=1101.0) if r.provider == "effops_low" else r for r in old]
-    normal, low = compare(old, new)
-    assert (normal.provider, normal.verdict, normal.drift) == ("effops", "same", 1.0)
-    assert (low.provider, low.verdict) == ("effops_low", "slower")
+    times = [item for item in compare(old, new).comparisons if item.quantity.name == "time"]
+    assert [(item.provider, item.verdict, item.drift) for item in times] == [
+        ("effops", "same", 1.0),
+        ("effops_low", "slower", 1.0),
+    ]
 
 
 def test_a_result_that_became_wrong_is_a_regression():
-    (comparison,) = compare([row("effops", 1.0)], [untimed("effops", "wrong", "relative error 1")])
+    (comparison,) = compare([row("effops", 1.0)], [untimed("effops", "wrong", "relative error 1")]).comparisons
     assert comparison.verdict == "wrong" and comparison.regressed
+
+
+def memory_row(provider: str, mib: float, spread: float = 0.0, later_mib: float = 100.0):
+    """A row of the memory suite; p20 and p80 lie half the spread, in MiB, below and above the median."""
+    low, middle, high = (int((mib + part * spread) * 2**20) for part in (-0.5, 0.0, 0.5))
+    found = replace(row(provider, 1.0), suite="memory", p20_ms=None, p50_ms=None, p80_ms=None)
+    peak = {"peak_bytes": middle, "peak_p20_bytes": low, "peak_p80_bytes": high}
+    return replace(found, **peak, steady_bytes=int(later_mib * 2**20))
+
+
+def peaks(old: float, new: float, spread: float = 0.0, **options) -> str:
+    report = compare([memory_row("effops", old, spread)], [memory_row("effops", new, spread)], **options)
+    peak, later = report.comparisons
+    assert (peak.quantity.name, later.quantity.name, later.verdict) == ("peak memory", "later memory", "same")
+    return peak.verdict
+
+
+def test_more_memory_is_a_regression():
+    assert peaks(100, 110) == "larger"
+    assert peaks(110, 100) == "smaller"
+    assert peaks(100, 104) == "same"
+    assert peaks(100, 104, threshold=0.02) == "larger"
+    (later,) = [
+        item for item in compare([memory_row("effops", 100)], [memory_row("effops", 100, later_mib=120)]).regressed
+    ]
+    assert (later.quantity.name, later.verdict) == ("later memory", "larger")
+
+
+def test_memory_inside_of_the_spread_or_of_a_page_is_the_same():
+    assert peaks(100, 110, spread=12) == "same"
+    assert peaks(100, 110, spread=4) == "larger"
+    page = PAGE_BYTES / 2**20
+    assert peaks(10, 10 + page) == "same"
+    assert peaks(10, 10 + 1.5 * page) == "larger"
+
+
+def test_memory_does_not_drift_with_the_peers():
+    old = [memory_row("effops", 100), memory_row("eager", 100)]
+    new = [memory_row("effops", 120), memory_row("eager", 120)]
+    assert [item.verdict for item in compare(old, new).comparisons] == ["larger", "same"]
+
+
+def test_files_from_before_the_spread_was_written_are_judged_by_their_medians():
+    old, new = (
+        [replace(memory_row("effops", mib), peak_p20_bytes=None, peak_p80_bytes=None)] for mib in (100.0, 110.0)
+    )
+    assert compare(old, new).comparisons[0].verdict == "larger"
+
+
+def test_a_start_is_judged_as_a_time():
+    old, new = ([replace(row("effops", ms), suite="coldstart", prepare_s=ms / 1e3)] for ms in (100.0, 200.0))
+    assert verdict(old, new) == "slower"
+
+
+def test_what_a_training_step_holds_is_judged_and_its_growth_is_not():
+    old = [train_row("effops", 500.0, 40.0)]
+    more = [replace(old[0], held_bytes=44 * 2**20)]
+    grown = [replace(old[0], peak_bytes=10 * old[0].peak_bytes)]
+    assert [(i.quantity.name, i.verdict) for i in compare(old, more).regressed] == [("held memory", "larger")]
+    assert compare(old, grown).regressed == []
+
+
+def test_what_the_new_run_lacks_is_told():
+    old = [row("effops", 1.0), row("effops", 1.0, batch=8)]
+    report = compare(old, old[:1])
+    assert len(report.comparisons) == 1 and report.regressed == []
+    assert report.missing == ["time of mobilenetv2_100@224 batch 8 float32 effops"]
 
 
 def test_runs_that_cannot_be_compared_are_refused():

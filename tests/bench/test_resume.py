@@ -34,6 +34,7 @@ class SmallTask(EvalTask):
     label, key = "", None
 
     def __init__(self, case: str, interrupted: bool = False):
+        self.label = case
         self.key = CaseKey("models", case, 1, 224, "float32", "warm")
         self.built = 0
         self._interrupted = interrupted

@@ -90,6 +90,21 @@ def test_a_network_is_split_verified_and_drawn(tmp_path):
     assert "Python and the rest" in text_of(tables.split_table(rows))
 
 
+def test_a_split_goes_on_where_it_stopped(tmp_path, capsys):
+    path = tmp_path / "split.csv"
+    arguments = ["--resolution", "32", "--rounds", "2", "--quick", "--output", str(path)]
+    found = []
+    for models in ("mobilenetv3_small_050", "mobilenetv3_small_050,mobilenetv3_small_075"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["split", "--models", models, "--resume", *arguments])
+        assert not stop.value.code
+        found.append(read(path))
+    before, rows = found
+    assert rows[: len(before)] == before
+    assert {row.models for row in rows} == {"mobilenetv3_small_050", "mobilenetv3_small_075"}
+    assert "1 of 2 cases are in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

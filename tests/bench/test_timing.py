@@ -9,7 +9,7 @@ import pytest
 
 from bench.progress import Watcher
 from bench.statistics import Summary, quantile
-from bench.timing import RotatingCall, Schedule, interleave, order_of_round, sets_past_cache, warm_up
+from bench.timing import CallFailed, RotatingCall, Schedule, interleave, order_of_round, sets_past_cache, warm_up
 
 
 class Machine:
@@ -87,6 +87,31 @@ def test_the_untimed_call_of_a_round_stays_out_of_the_sample():
 
     schedule = Schedule(rounds=2, sample_seconds=1.0, warmup_seconds=0.0)
     assert interleave({"only": cold_then_warm}, schedule, clock=machine.clock) == {"only": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize("good_calls", [0, 1, 2])
+def test_who_fails_is_named(good_calls):
+    machine = Machine()
+    counted = machine.function("b", 0.1)
+
+    def fails() -> None:
+        if machine.calls.count("b") == good_calls:
+            raise ValueError("enough")
+        counted()
+
+    with pytest.raises(CallFailed) as failure:
+        interleave({"a": machine.function("a", 0.1), "b": fails}, Schedule(2, 0.0, 0.0), clock=machine.clock)
+    assert failure.value.name == "b" and str(failure.value.error) == "enough"
+    assert gc.isenabled()
+
+
+def test_the_watcher_knows_whose_turn_it_is():
+    turns = []
+    watcher = Watcher()
+    watcher.turn_of = turns.append
+    interleave({"a": lambda: None, "b": lambda: None}, Schedule(2, 0.0, 0.0), watcher=watcher)
+    # Both warm up; then two rounds.
+    assert turns == ["a", "b", "a", "b", "b", "a"]
 
 
 def test_warm_up_lasts_as_long_as_asked():

@@ -1,0 +1,123 @@
+"""The chapters on what fresh processes measured: cold start and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.appearance import problem_title, title
+from bench.fresh.report import MEMORY_GOALS, START_GOALS
+from bench.record import Row
+from bench.selection import SUBJECT, is_subject
+from bench.tables import grouped
+
+from .networks import by_dtype, quantity_panels, taking_part
+from .page import Cell, Figure, Section, Table
+from .wording import mebibytes, number, seconds, times
+
+Cells = Callable[[Row, Row | None], list[Cell]]
+
+
+def _table(rows: Sequence[Row], name: str, head: Sequence[str], cells: Cells) -> Table:
+    """A group a network, a row a provider, in which it is seen beside effops' row."""
+    body = []
+    for found in grouped(rows).values():
+        first = next(iter(found.values()))
+        body.append([Cell(f"{problem_title(first)}, batch {first.batch}")])
+        for provider in taking_part(list(found.values())):
+            row = found[provider]
+            css = "bad" if row.status in ("wrong", "failed") else "quiet"
+            values = cells(row, found.get(SUBJECT)) if row.status == "ok" else [Cell(row.status, css=css)]
+            values += [Cell("-")] * (len(head) - len(values))
+            body.append([Cell(title(provider), css="own" if is_subject(provider) else ""), *values])
+    return Table(name, ["provider", *head], body)
+
+
+def _of_effops(value: float | None, own: float | None, provider: str) -> Cell:
+    return Cell(times(value / own) if value and own and provider != SUBJECT else "-")
+
+
+def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Callable[[float], str]) -> Table | None:
+    """What effops may take at most beside a peer, and what it takes; None where no such peer was measured."""
+    body = []
+    for found in grouped(rows).values():
+        subject = found.get(SUBJECT)
+        for peer, most in goals.items():
+            mine, other = (getattr(row, column) if row else None for row in (subject, found.get(peer)))
+            if not mine or not other:
+                continue
+            reached = mine / other <= most
+            body.append(
+                [
+                    Cell(f"{problem_title(subject)}, batch {subject.batch}"),
+                    Cell(f"at most {most:g}x {title(peer)}", css="short"),
+                    Cell(times(mine / other), "reached" if reached else "missed", "good" if reached else "bad"),
+                    Cell(shown(mine)),
+                    Cell(shown(other)),
+                ]
+            )
+    return Table("Goals of effops", ["network", "goal", "it is", "effops", "the peer"], body, words=2) if body else None
+
+
+def _part(value: float | None) -> Cell:
+    return Cell("-" if value is None else seconds(value))
+
+
+def _start_cells(row: Row, subject: Row | None) -> list[Cell]:
+    # Files from before the parts were written have the whole alone.
+    prepare = None if row.first_call_s is None else row.prepare_s - row.first_call_s
+    spread = "" if row.p50_ms is None else f"{seconds(row.p20_ms / 1e3)}-{seconds(row.p80_ms / 1e3)}"
+    return [
+        Cell(seconds(row.prepare_s), spread, "own" if is_subject(row.provider) else ""),
+        _of_effops(row.prepare_s, subject and subject.prepare_s, row.provider),
+        *map(_part, (prepare, row.first_call_s, row.import_s, row.export_s)),
+    ]
+
+
+def coldstart(rows: Sequence[Row]) -> Section:
+    head = ["first result", "of effops'", "preparing", "first call", "imports", "ONNX export"]
+    figures, tables = [], []
+    for dtype, chosen in by_dtype(rows):
+        panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", seconds)
+        figures += [Figure(f"Cold start, {dtype}", "Less is better.", panels)] if panels else []
+        tables.append(_table(chosen, f"Time until the first result, {dtype}: median, p20-p80", head, _start_cells))
+        goals = _goals(chosen, START_GOALS, "prepare_s", seconds)
+        tables += [goals] if goals else []
+    lead = [
+        "From a model with its weights, for engines from its ONNX file, to the first result: preparing, which is "
+        "building, compiling and packing of weights, and the first call. Each provider in fresh processes.",
+        "Imports of libraries and the export to ONNX come before, and are not in it.",
+    ]
+    return Section("coldstart", "Cold start", lead, figures, tables)
+
+
+def _mebibyte_cell(row: Row, column: str) -> Cell:
+    value, low, high = (getattr(row, f"{column}{part}_bytes") for part in ("", "_p20", "_p80"))
+    spread = "" if None in (low, high) or low == high else f"{number(low / 2**20)}-{number(high / 2**20)}"
+    return Cell("-" if value is None else mebibytes(value), spread, "own" if is_subject(row.provider) else "")
+
+
+def _memory_cells(row: Row, subject: Row | None) -> list[Cell]:
+    return [
+        _mebibyte_cell(row, "peak"),
+        _of_effops(row.peak_bytes, subject and subject.peak_bytes, row.provider),
+        _mebibyte_cell(row, "steady"),
+        _of_effops(row.steady_bytes, subject and subject.steady_bytes, row.provider),
+    ]
+
+
+def memory(rows: Sequence[Row]) -> Section:
+    head = ["peak", "of effops'", "later calls", "of effops'"]
+    figures, tables = [], []
+    for dtype, chosen in by_dtype(rows):
+        panels = quantity_panels(chosen, lambda row: row.peak_bytes, "growth at the peak", mebibytes)
+        panels += quantity_panels(chosen, lambda row: row.steady_bytes, "growth in later calls", mebibytes)
+        figures += [Figure(f"Memory of an inference, {dtype}", "Less is better.", panels)] if panels else []
+        tables.append(_table(chosen, f"Memory of an inference, {dtype}: median, p20-p80", head, _memory_cells))
+        goals = _goals(chosen, MEMORY_GOALS, "peak_bytes", mebibytes)
+        tables += [goals] if goals else []
+    lead = [
+        "How far the resident memory of a fresh process grows over that with the plain network built: at its highest "
+        "point in preparation and the first three calls, and in three later calls.",
+        "Everyone but eager, which runs the plain network itself, thereby pays for weights of its own.",
+    ]
+    return Section("memory", "Memory of an inference", lead, figures, tables)
