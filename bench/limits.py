@@ -33,6 +33,24 @@ def gemm_gflops(dtype: torch.dtype, seconds_per_size: float = 0.5) -> float:
     return best
 
 
+# Of the product that is timed beside networks: large enough for the best rate, done in some ten milliseconds.
+_PRODUCT_SIZE = {"cpu": 1024, "cuda": 8192}
+
+
+def product_provider(dtype: torch.dtype) -> Provider:
+    """A square matrix product, timed in the rounds of a case: what the arithmetic of a network can be compared with
+    while other work comes and goes on the machine."""
+    here = device.current()
+    size = _PRODUCT_SIZE[here.type]
+    a, b, product = (torch.randn(size, size, dtype=dtype, device=here) for _ in range(3))
+    return Provider(lambda a, b: torch.mm(a, b, out=product), [(a, b)])
+
+
+def product_macs() -> int:
+    """Multiply-accumulates of a call of :func:`product_provider`."""
+    return _PRODUCT_SIZE[device.current().type] ** 3
+
+
 def copy_provider(bytes_moved: int, sets: int) -> Provider:
     """A copy that reads half of these bytes and writes the other half, timed in the rounds of a case."""
     count = max(1, bytes_moved // 2)

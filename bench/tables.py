@@ -76,8 +76,10 @@ def _ratio(ratio: float | None) -> str:
 
 
 def models_table(rows: Sequence[Row]) -> Table:
-    """Milliseconds of every provider, and how many times faster effops is than each peer."""
-    return _speedups(rows, "Whole networks in eval: ms p50 p20-p80, and effops' speed-up over each peer", 1.0)
+    """Milliseconds of every provider, how many times faster effops is than each peer, and effops' arithmetic rate
+    beside that of a matrix product in the same rounds."""
+    title = "Whole networks in eval: ms p50 p20-p80, effops' speed-up over each peer, GFLOP/s of effops"
+    return _speedups(rows, title, 1.0, rates=True)
 
 
 def overhead_table(rows: Sequence[Row]) -> Table:
@@ -85,7 +87,7 @@ def overhead_table(rows: Sequence[Row]) -> Table:
     return _speedups(rows, "Calls on tiny maps: µs p50 p20-p80, and effops' speed-up over each peer", 1e3)
 
 
-def _speedups(rows: Sequence[Row], title: str, per_ms: float) -> Table:
+def _speedups(rows: Sequence[Row], title: str, per_ms: float, *, rates: bool = False) -> Table:
     # Who was skipped everywhere is said below the table, once.
     names = providers(row for row in rows if row.status != "skipped")
     peers = [name for name in names if name != SUBJECT]
@@ -96,6 +98,9 @@ def _speedups(rows: Sequence[Row], title: str, per_ms: float) -> Table:
     for peer in peers:
         table.add_column(peer, justify="right")
         table.add_column("speed-up", justify="right")
+    if rates:
+        table.add_column("GFLOP/s", justify="right")
+        table.add_column("of product", justify="right")
     ratios: dict[str, list[float]] = {peer: [] for peer in peers}
     for by_provider in grouped(rows).values():
         row = next(iter(by_provider.values()))
@@ -106,6 +111,8 @@ def _speedups(rows: Sequence[Row], title: str, per_ms: float) -> Table:
             cells += [_times(by_provider.get(peer), per_ms), _ratio(ratio)]
             if ratio is not None:
                 ratios[peer].append(ratio)
+        if rates:
+            cells += _arithmetic(by_provider.get(SUBJECT))
         table.add_row(*cells)
     if any(ratios.values()):
         table.add_section()
@@ -188,6 +195,13 @@ def train_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def _arithmetic(row: Row | None) -> tuple[str, str]:
+    """GFLOP/s, and its part of the matrix product's."""
+    if row is None or not row.gflops or not row.gemm_gflops:
+        return "", ""
+    return f"{row.gflops:.0f}", f"{row.gflops / row.gemm_gflops:.0%}"
+
+
 def split_table(rows: Sequence[Row]) -> Table:
     """The time of every network by kind of kernel, with the rates that each kind reaches."""
     table = Table(title="Where the time of a network goes: ms p50 p20-p80, rates over the least bytes and work")
@@ -207,8 +221,7 @@ def _rates(row: Row) -> tuple[str, ...]:
     """GFLOP/s and GB/s, each with its part of what the machine can do; nothing where no work is known."""
     if not row.bytes:
         return ()
-    arithmetic = (f"{row.gflops:.0f}", f"{row.gflops / row.gemm_gflops:.0%}") if row.macs else ("", "")
-    return *arithmetic, f"{row.gbps:.1f}", f"{row.gbps / row.copy_gbps:.0%}"
+    return *_arithmetic(row), f"{row.gbps:.1f}", f"{row.gbps / row.copy_gbps:.0%}"
 
 
 def print_environment(console: Console, rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,12 @@ def test_the_table_shows_times_ratios_and_who_was_not_timed():
     assert "2.50x" in text
     assert "failed" in text
     assert "mobilenetv2_100@224" in text
+
+
+def test_the_table_compares_the_arithmetic_rate_with_a_matrix_product():
+    subject = dataclasses.replace(row("effops", 2.0), gflops=150.0, gemm_gflops=200.0)
+    text = text_of(tables.models_table([subject, row("eager", 5.0)]))
+    assert "150" in text and "75%" in text
 
 
 def test_who_was_skipped_everywhere_has_no_column():
