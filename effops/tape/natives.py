@@ -27,7 +27,7 @@ def operands(function: Any, args: tuple, kwargs: dict, moves: Callable[[Any], bo
 def run(plan: Any, function: Any, args: tuple, kwargs: dict) -> Any:
     """The call's result; the plan has recorded it. Of calls that have :func:`operands`."""
     if function.namespace != "effops":
-        result = function(*args, **kwargs)
+        result = _unwritten(function, args, kwargs)
         _RULES[function][1](plan, args, result)
         return result
     plan.start()
@@ -35,6 +35,12 @@ def run(plan: Any, function: Any, args: tuple, kwargs: dict) -> Any:
         return function(*args, **kwargs)
     finally:
         plan.stop()
+
+
+def _unwritten(function: Any, args: tuple, kwargs: dict) -> Tensor:
+    """A tensor like the call's result: the call would fill memory that nothing reads."""
+    like = function(*(arg.to("meta") if isinstance(arg, Tensor) else arg for arg in args), **kwargs)
+    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
 
 
 def _of_effops(function: Any, args: tuple, moves: Callable[[Any], bool]) -> list[Tensor] | None:
