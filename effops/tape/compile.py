@@ -143,8 +143,8 @@ class _Tapes:
         try:
             tape = self._recorded(model, forward, x)
         finally:
-            self.weights.settle()
             extension.release_memory()
+            self.weights.settle()
         self.calls.keep(_layout(x), tape)
         return report_of(model, tape, self.weights)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from effops.ops import extension
 
 _MAPS = Path("/proc/self/maps")
-# How much is packed until the pages that it came from go.
+# How much is packed until what it was packed from goes.
 _STRIDE = 8 << 20
 
 
@@ -25,7 +25,7 @@ class Weights:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         """Of a model with these tensors."""
         self.store = extension.module.WeightStore()
-        self._paged_out = 0
+        self._cleared = 0
         files = list(_mapped_files())
         # What lies in a mapped file is packed whole: its pages then go.
         self._mapped: list[tuple[int, int]] = []
@@ -42,18 +42,20 @@ class Weights:
 
     def packed(self) -> None:
         """After every kernel call that was recorded."""
-        if self._mapped and self.store.bytes >= self._paged_out + _STRIDE:
-            self._page_out()
+        if self.store.bytes >= self._cleared + _STRIDE:
+            self._clear()
 
     def settle(self) -> None:
-        """When a forward is recorded: nothing is kept that calls do not need."""
+        """When a forward was recorded: nothing is kept that calls do not need."""
         self.store.trim()
-        self._page_out()
+        self._clear()
 
-    def _page_out(self) -> None:
+    def _clear(self) -> None:
+        # Results of the record lie between folded weights that are gone: the allocator would find no room for larger ones.
+        extension.module.release_heap()
         for place in self._mapped:
             extension.module.page_out(*place)
-        self._paged_out = self.store.bytes
+        self._cleared = self.store.bytes
 
 
 def _mapped_files() -> Iterator[tuple[int, int]]:
