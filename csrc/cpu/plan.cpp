@@ -99,9 +99,8 @@ const float* WeightStore::keep(int64_t count, const std::function<void(float*)>&
 bool WeightStore::has(const float* values, int64_t count) const {
   const char* begin = reinterpret_cast<const char*>(values);
   const char* end = reinterpret_cast<const char*>(values + count);
-  return std::any_of(borrowed_.begin(), borrowed_.end(), [&](const Borrowed& memory) {
-    return begin >= memory.data && end <= memory.data + memory.bytes;
-  });
+  return std::any_of(borrowed_.begin(), borrowed_.end(),
+                     [&](const Borrowed& memory) { return begin >= memory.data && end <= memory.data + memory.bytes; });
 }
 
 void WeightStore::trim() {

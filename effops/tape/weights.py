@@ -51,7 +51,7 @@ class Weights:
         self._clear()
 
     def _clear(self) -> None:
-        # Results of the record lie between folded weights that are gone: the allocator would find no room for larger ones.
+        # Results of the record lie between folded weights that are gone: larger ones would find no room there.
         extension.module.release_heap()
         for place in self._mapped:
             extension.module.page_out(*place)

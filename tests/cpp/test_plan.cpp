@@ -130,8 +130,7 @@ void borrowed_weights_are_not_copied() {
   p.n = n, p.c = c, p.r = r, p.act = Act::kRelu, p.gate = Gate::kSigmoid, p.pooled = pooled.data();
   const auto gate = [&](Floats& out) {
     p.out = out.data();
-    run_se_gate(p,
-                {{weights.data(), DType::kFloat32, c * r}, {}, {weights.data() + c * r, DType::kFloat32, c * r}, {}},
+    run_se_gate(p, {{weights.data(), DType::kFloat32, c * r}, {}, {weights.data() + c * r, DType::kFloat32, c * r}, {}},
                 kOneThread);
   };
   auto store = std::make_shared<WeightStore>();
