@@ -8,20 +8,14 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
 #endif
 
 namespace effops {
 namespace {
-
-constexpr int64_t kHugePage = 2 << 20;
-
-void* allocate(int64_t bytes) {
-  void* data = std::aligned_alloc(kHugePage, bytes);
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (data) madvise(data, bytes, MADV_HUGEPAGE);  // advice: a refusal changes nothing
-#endif
-  return data;
-}
 
 class Buffers {
  public:
@@ -31,14 +25,14 @@ class Buffers {
     auto fitting = free_.lower_bound(size);
     // A looser fit would take the buffer of a result that comes in every step.
     const bool found = fitting != free_.end() && fitting->first <= size + size / 8;
-    void* data = found ? fitting->second : allocate(size);
+    void* data = found ? fitting->second : map_pages(size);
     const int64_t taken = found ? fitting->first : size;
     if (found) {
       free_.erase(fitting);
       free_bytes_ -= taken;
     } else if (!data && free_bytes_) {
       release(0);
-      data = allocate(size);
+      data = map_pages(size);
     }
     if (!data) return nullptr;
     used_[data] = taken;
@@ -71,7 +65,7 @@ class Buffers {
     const int64_t before = free_bytes_;
     while (free_bytes_ > keep) {
       const auto largest = std::prev(free_.end());
-      std::free(largest->second);
+      unmap_pages(largest->second, largest->first);
       free_bytes_ -= largest->first;
       free_.erase(largest);
     }
@@ -92,8 +86,58 @@ Buffers& buffers() {
 
 }  // namespace
 
+#if defined(__linux__)
+// The C library would cut aligned buffers of this size out of its heap, where what lies between them stays.
+void* map_pages(int64_t bytes) {
+  const auto map = [](int64_t size) {
+    void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return data == MAP_FAILED ? nullptr : static_cast<char*>(data);
+  };
+  char* data = map(bytes);
+  if (data && reinterpret_cast<uintptr_t>(data) % kHugePage) {
+    munmap(data, bytes);
+    char* wide = map(bytes + kHugePage);
+    if (!wide) return nullptr;
+    const int64_t before = (kHugePage - reinterpret_cast<uintptr_t>(wide) % kHugePage) % kHugePage;
+    if (before) munmap(wide, before);
+    data = wide + before;
+    if (before < kHugePage) munmap(data + bytes, kHugePage - before);
+  }
+#if defined(MADV_HUGEPAGE)
+  if (data) madvise(data, bytes, MADV_HUGEPAGE);  // advice: a refusal changes nothing
+#endif
+  return data;
+}
+
+void unmap_pages(void* data, int64_t bytes) { munmap(data, bytes); }
+
+void forget_pages(void* data, int64_t bytes) { madvise(data, bytes, MADV_DONTNEED); }
+#else
+void* map_pages(int64_t bytes) { return std::aligned_alloc(kHugePage, bytes); }
+void unmap_pages(void* data, int64_t) { std::free(data); }
+void forget_pages(void*, int64_t) {}
+#endif
+
 void* take_buffer(int64_t bytes) { return buffers().take(bytes); }
 void give_back_buffer(void* data) { buffers().give_back(data); }
 int64_t release_buffers() { return buffers().release_all(); }
+
+void release_heap() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
+
+void page_out(const void* data, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_PAGEOUT)
+  // Whole pages, and of no others: what shares them lies in the same file.
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data) / page * page;
+  // Loses nothing: pages that were written to stay, or go to the swap.
+  madvise(reinterpret_cast<void*>(begin), reinterpret_cast<uintptr_t>(data) + bytes - begin, MADV_PAGEOUT);
+#else
+  static_cast<void>(data), static_cast<void>(bytes);
+#endif
+}
 
 }  // namespace effops

@@ -21,4 +21,18 @@ void give_back_buffer(void* data);
 // Returns all free buffers to the system; how many bytes that were.
 int64_t release_buffers();
 
+// Memory of its own from the system, and back to it: whole huge pages, which are there when they are written to. Null
+// when there is none left.
+constexpr int64_t kHugePage = 2 << 20;
+void* map_pages(int64_t bytes);
+void unmap_pages(void* data, int64_t bytes);
+// Returns pages whose values nobody needs; they stay mapped.
+void forget_pages(void* data, int64_t bytes);
+
+// Returns what the C library's allocator holds free; it would keep blocks of up to 32 MiB for its next calls.
+void release_heap();
+
+// Takes pages of a mapped file out of this process; whoever reads them again gets them from the file.
+void page_out(const void* data, int64_t bytes);
+
 }  // namespace effops

@@ -13,9 +13,9 @@ namespace effops {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr int64_t kChunkBytes = 4 << 20;
+constexpr int64_t kChunkBytes = 8 * kHugePage;
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t aligned(int64_t bytes, int64_t to = kAlignment) { return (bytes + to - 1) / to * to; }
 
 // FNV-1a over words: only to tell most unequal weights apart.
 uint64_t hash_of(const float* values, int64_t count) {
@@ -63,27 +63,51 @@ Plan* recording() { return recording_plan; }
 void record_into(Plan* plan) { recording_plan = plan; }
 
 WeightStore::~WeightStore() {
-  for (void* chunk : chunks_) give_back_buffer(chunk);
+  for (const Chunk& chunk : chunks_) unmap_pages(chunk.data, chunk.size);
 }
 
-const float* WeightStore::keep(const float* values, int64_t count) {
+// The fullest chunk with room for so much: small weights fill what large ones have left.
+WeightStore::Chunk& WeightStore::with_room(int64_t bytes) {
+  Chunk* found = nullptr;
+  for (Chunk& chunk : chunks_) {
+    const int64_t room = chunk.size - chunk.used;
+    if (room >= bytes && (!found || room < found->size - found->used)) found = &chunk;
+  }
+  if (found) return *found;
+  const int64_t size = std::max(aligned(bytes, kHugePage), kChunkBytes);
+  void* data = map_pages(size);
+  if (!data) throw std::bad_alloc();
+  chunks_.push_back({static_cast<char*>(data), size, 0});
+  return chunks_.back();
+}
+
+const float* WeightStore::keep(int64_t count, const std::function<void(float*)>& write) {
   const int64_t bytes = count * static_cast<int64_t>(sizeof(float));
-  const uint64_t hash = hash_of(values, count);
+  Chunk& chunk = with_room(aligned(bytes));
+  // Written to where it will lie, so that it is never there twice; not taken where it is there already.
+  float* data = reinterpret_cast<float*>(chunk.data + chunk.used);
+  write(data);
+  const uint64_t hash = hash_of(data, count);
   for (const Entry& entry : entries_) {
-    if (entry.hash == hash && entry.count == count && std::memcmp(entry.data, values, bytes) == 0) return entry.data;
+    if (entry.hash == hash && entry.count == count && std::memcmp(entry.data, data, bytes) == 0) return entry.data;
   }
-  const int64_t size = aligned(bytes);
-  if (left_ < size) {
-    const int64_t chunk = std::max(size, kChunkBytes);
-    void* data = take_buffer(chunk);
-    if (!data) throw std::bad_alloc();
-    chunks_.push_back(data);
-    next_ = static_cast<char*>(data), left_ = chunk;
+  entries_.push_back({data, count, hash});
+  chunk.used += aligned(bytes), used_ += aligned(bytes);
+  return data;
+}
+
+bool WeightStore::has(const float* values, int64_t count) const {
+  const char* begin = reinterpret_cast<const char*>(values);
+  const char* end = reinterpret_cast<const char*>(values + count);
+  return std::any_of(borrowed_.begin(), borrowed_.end(),
+                     [&](const Borrowed& memory) { return begin >= memory.data && end <= memory.data + memory.bytes; });
+}
+
+void WeightStore::trim() {
+  for (const Chunk& chunk : chunks_) {
+    const int64_t used = aligned(chunk.used, kHugePage);
+    if (used < chunk.size) forget_pages(chunk.data + used, chunk.size - used);
   }
-  std::memcpy(next_, values, bytes);
-  entries_.push_back({reinterpret_cast<const float*>(next_), count, hash});
-  next_ += size, left_ -= size, used_ += size;
-  return entries_.back().data;
 }
 
 struct Plan::Value {
@@ -107,7 +131,10 @@ void Plan::offer(std::string name, std::vector<Operand> operands, Kernel kernel)
   offers_.emplace_back(steps_.size() - 1, Step{std::move(name), std::move(kernel), std::move(operands), {}, {}});
 }
 
-const float* Plan::keep(const float* values, int64_t count) { return values ? weights_->keep(values, count) : nullptr; }
+const float* Plan::keep(const float* values, int64_t count) {
+  if (!values || weights_->has(values, count)) return values;
+  return weights_->keep(count, [&](float* to) { std::copy(values, values + count, to); });
+}
 
 // Every write makes a new value, whatever its address was used for before.
 std::vector<Plan::Value> Plan::values() const {

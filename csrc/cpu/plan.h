@@ -24,9 +24,17 @@ namespace effops {
 class WeightStore {
  public:
   ~WeightStore();
-  // A copy of the values, 64-byte aligned.
-  const float* keep(const float* values, int64_t count);
+  // The values that `write` writes to where it is told, 64-byte aligned.
+  const float* keep(int64_t count, const std::function<void(float*)>& write);
+  // Memory of somebody else, which `owner` keeps: what lies there is not copied.
+  void borrow(const void* data, int64_t bytes, std::shared_ptr<void> owner) {
+    borrowed_.push_back({static_cast<const char*>(data), bytes, std::move(owner)});
+  }
+  // Whether the values lie in borrowed memory.
+  bool has(const float* values, int64_t count) const;
   int64_t bytes() const { return used_; }
+  // Gives back pages that hold no weights.
+  void trim();
 
  private:
   struct Entry {
@@ -34,10 +42,21 @@ class WeightStore {
     int64_t count;
     uint64_t hash;
   };
+  struct Chunk {
+    char* data;
+    int64_t size, used;
+  };
+  struct Borrowed {
+    const char* data;
+    int64_t bytes;
+    std::shared_ptr<void> owner;
+  };
+  Chunk& with_room(int64_t bytes);
+
   std::vector<Entry> entries_;
-  std::vector<void*> chunks_;
-  char* next_ = nullptr;
-  int64_t left_ = 0, used_ = 0;
+  std::vector<Chunk> chunks_;
+  std::vector<Borrowed> borrowed_;
+  int64_t used_ = 0;
 };
 
 // A tensor that a step reads or writes; null for one that an op does without.
@@ -67,8 +86,10 @@ class Plan {
   const std::any& last_form() const;
   // Another step in place of the last two, if it turns out that nothing else reads what the first of them writes.
   void offer(std::string name, std::vector<Operand> operands, Kernel kernel);
-  // Weights for its steps. `values` of null stay null.
+  // Weights for its steps, where the store has them. `values` of null stay null.
   const float* keep(const float* values, int64_t count);
+  // The same of what `write` writes.
+  const float* keep(int64_t count, const std::function<void(float*)>& write) { return weights_->keep(count, write); }
 
   // Ends the recording. Throws std::runtime_error when a step reads what is neither written before nor outside.
   void finish(const std::vector<Outside>& outside);

@@ -7,7 +7,6 @@
 
 #include "kernels.h"
 #include "operands.h"
-#include "packing.h"
 
 namespace effops {
 namespace {
@@ -21,11 +20,10 @@ const float* kept_taps(Plan& plan, const WeightView& w) { return plan.keep(tap_m
 // Packed whole, whatever the weight's layout: panels that lie in one piece are read from memory at full speed.
 void keep_panels(Plan& plan, GemmParams& p, const WeightView& weight, const VectorView& bias) {
   const Kernels& k = kernels();
-  const int64_t count = k.panel_floats(p.n, p.k, p.dtype);
-  float* packed = scratch<float>(Slot::kPanels, count);
-  k.pack_panels(weight, as_floats(bias, Slot::kBias), p.dtype, false, packed, 0, k.panel_count(p.n));
   p.weight = nullptr;
-  p.panels = plan.keep(packed, count);
+  p.panels = plan.keep(k.panel_floats(p.n, p.k, p.dtype), [&](float* panels) {
+    k.pack_panels(weight, as_floats(bias, Slot::kBias), p.dtype, false, panels, 0, k.panel_count(p.n));
+  });
 }
 
 // A dense convolution without residual, as the step after it may find it.

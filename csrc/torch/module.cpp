@@ -67,6 +67,10 @@ PYBIND11_MODULE(_C, m) {
       "What processor and operating system offer.");
   m.def("available_isas", &effops::available_isas, "Tiers that run here, slowest first.");
   m.def("isa", [] { return std::string(effops::kernels().isa); }, "The tier in use.");
+  m.def("release_heap", &effops::release_heap, "Return what the C library's allocator holds free.");
+  m.def(
+      "page_out", [](uintptr_t data, int64_t bytes) { effops::page_out(reinterpret_cast<void*>(data), bytes); },
+      "Take pages of a mapped file out of this process.");
   m.def("release_buffers", &effops::release_buffers, "Return kept buffers to the system; how many bytes.");
   effops::define_plan(m);
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Choose a tier for the whole process.");

@@ -42,6 +42,14 @@ void add_linear(Plan& plan, Address x, Address weight, Address bias, Address y, 
   record_gemm(plan, p, {input(weight), type, n, 1, 1, k, stride_n, 0, 0, stride_k}, {input(bias), type, bias ? n : 0});
 }
 
+// Keeps a Python object for a part that knows nothing of Python.
+std::shared_ptr<void> held(py::object object) {
+  return {new py::object(std::move(object)), [](py::object* kept) {
+            const py::gil_scoped_acquire gil;
+            delete kept;
+          }};
+}
+
 // Which kernels the packed weights are for; a plan runs on no others.
 struct BoundPlan {
   Plan plan;
@@ -64,6 +72,14 @@ auto run_on(const BoundPlan& bound, const std::vector<Address>& outside, const F
 void define_plan(py::module_& m) {
   py::class_<WeightStore, std::shared_ptr<WeightStore>>(m, "WeightStore", "Packed weights that plans share.")
       .def(py::init<>())
+      .def(
+          "borrow",
+          [](WeightStore& store, Address data, int64_t bytes, py::object owner) {
+            store.borrow(input(data), bytes, held(std::move(owner)));
+          },
+          py::arg("data"), py::arg("bytes"), py::arg("owner"),
+          "Memory that the owner keeps: weights that lie there in the form that kernels read are not copied.")
+      .def("trim", &WeightStore::trim, "Return memory that holds no weights.")
       .def_property_readonly("bytes", &WeightStore::bytes);
   py::class_<BoundPlan>(m, "Plan", "Kernel calls with packed weights and places for every tensor.")
       .def(py::init<std::shared_ptr<WeightStore>>(), py::arg("weights"))

@@ -26,6 +26,7 @@ from effops.ops import backends, extension
 from .report import CompileReport, report_of
 from .tape import Tape, record
 from .trace import NotOneCall
+from .weights import Weights
 
 _Model = TypeVar("_Model", bound=nn.Module)
 # The backends asked for that a tape may stand for.
@@ -107,7 +108,7 @@ class _Tapes:
 
     calls: PreparedCalls = field(default_factory=PreparedCalls)
     state: State | None = None
-    weights: Any = field(default_factory=lambda: extension.module.WeightStore())
+    weights: Weights | None = None
     refused: str = ""
 
     def __deepcopy__(self, memo: dict) -> _Tapes:
@@ -120,7 +121,7 @@ class _Tapes:
         """Forget all; what the weights were packed for may have changed."""
         self.calls.clear()
         self.state = None
-        self.weights = extension.module.WeightStore()
+        self.weights = None
         self.refused = ""
 
     def add(self, model: nn.Module, x: Tensor) -> CompileReport:
@@ -134,16 +135,27 @@ class _Tapes:
             # Nothing was recorded, or what it stood on has changed: weights that were packed are not shared with it.
             self.clear()
             self.state = _state(model)
+            self.weights = Weights([*model.parameters(), *model.buffers()])
         # The packed weights stand for the folded ones, which would be there twice.
         _forget_folded(model)
+        # What loading the model has left free would lie beside what is packed: the allocator keeps it in pieces.
+        extension.release_memory()
+        try:
+            tape = self._recorded(model, forward, x)
+        finally:
+            extension.release_memory()
+            self.weights.settle()
+        self.calls.keep(_layout(x), tape)
+        return report_of(model, tape, self.weights)
+
+    def _recorded(self, model: nn.Module, forward: Callable[[Tensor], Any], x: Tensor) -> Tape:
         # In inference mode the dispatcher would see other, larger operators, and tensors without versions.
         with torch.inference_mode(False), torch.no_grad(), folding_anew():
             x = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(x)
             tape = record(forward, x, self.weights, self.state)
             if not _is_known(model):
                 _verify(tape, forward, x)
-        self.calls.keep(_layout(x), tape)
-        return report_of(model, tape, self.weights)
+        return tape
 
 
 def _forget_folded(model: nn.Module) -> None:

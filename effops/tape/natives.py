@@ -27,8 +27,9 @@ def operands(function: Any, args: tuple, kwargs: dict, moves: Callable[[Any], bo
 def run(plan: Any, function: Any, args: tuple, kwargs: dict) -> Any:
     """The call's result; the plan has recorded it. Of calls that have :func:`operands`."""
     if function.namespace != "effops":
-        result = function(*args, **kwargs)
-        _RULES[function][1](plan, args, result)
+        _, record, unwritten = _RULES[function]
+        result = function(*args, **kwargs) if unwritten is None else unwritten(args)
+        record(plan, args, result)
         return result
     plan.start()
     try:
@@ -81,6 +82,10 @@ def _record_add(plan: Any, args: tuple, result: Tensor) -> None:
     plan.add(a.data_ptr(), b.data_ptr(), result.data_ptr(), a.numel(), _DTYPES[a.dtype])
 
 
+def _unwritten_sum(args: tuple) -> Tensor:
+    return torch.empty_like(args[0])
+
+
 def _linear_operands(args: tuple, kwargs: dict, moves: Callable[[Any], bool]) -> list[Tensor] | None:
     *bias, x, weight = args
     tensors = (x, weight, *bias)
@@ -108,9 +113,16 @@ def _record_linear(plan: Any, args: tuple, result: Tensor) -> None:
     )
 
 
+def _unwritten_product(args: tuple) -> Tensor:
+    *_, x, weight = args
+    return x.new_empty(x.shape[0], weight.shape[1])
+
+
+# Operands, how a call is recorded, and what stands for its result: computing one would fill memory that nothing reads.
+# A mean is small, and its strides are torch's to choose.
 _RULES = {
-    _aten.mean.dim: (_mean_operands, _record_mean),
-    _aten.add.Tensor: (_add_operands, _record_add),
-    _aten.addmm.default: (_linear_operands, _record_linear),
-    _aten.mm.default: (_linear_operands, _record_linear),
+    _aten.mean.dim: (_mean_operands, _record_mean, None),
+    _aten.add.Tensor: (_add_operands, _record_add, _unwritten_sum),
+    _aten.addmm.default: (_linear_operands, _record_linear, _unwritten_product),
+    _aten.mm.default: (_linear_operands, _record_linear, _unwritten_product),
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from .tape import KernelStep, Tape, TorchStep
+from .weights import Weights
 
 _MIB = 1 << 20
 
@@ -22,7 +22,7 @@ class CompileReport:
         shape: of the input.
         kernels: how many calls of each kernel.
         torch: how many calls of each operator that no kernel of effops serves.
-        weight_bytes: packed weights, of all shapes together.
+        weight_bytes: packed weights, of all shapes together; kernels read others where they lie in the model.
         buffer_bytes: what lies between kernels, at its highest.
     """
 
@@ -43,7 +43,7 @@ class CompileReport:
         )
 
 
-def report_of(model: nn.Module, tape: Tape, weights: Any) -> CompileReport:
+def report_of(model: nn.Module, tape: Tape, weights: Weights) -> CompileReport:
     """Counts of a tape."""
     plans = [step.plan for step in tape.steps if isinstance(step, KernelStep)]
     calls = [str(step.function) for step in tape.steps if isinstance(step, TorchStep)]
@@ -52,6 +52,6 @@ def report_of(model: nn.Module, tape: Tape, weights: Any) -> CompileReport:
         shape=tuple(tape.shape),
         kernels=dict(Counter(name for plan in plans for name in plan.steps).most_common()),
         torch=dict(Counter(calls).most_common()),
-        weight_bytes=weights.bytes,
+        weight_bytes=weights.store.bytes,
         buffer_bytes=max((plan.arena_bytes for plan in plans), default=0),
     )

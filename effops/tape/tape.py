@@ -14,6 +14,7 @@ from effops.nn.prepared import State
 from effops.ops import backends, extension
 
 from .trace import NotOneCall, Segment, TorchCall, Trace, replaced, storage
+from .weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,11 @@ class Tape:
         return leaves[0] if self._spec.is_leaf() else tree_unflatten(leaves, self._spec)
 
 
-def record(forward: Callable[[Tensor], Any], x: Tensor, weights: Any, state: State) -> Tape:
+def record(forward: Callable[[Tensor], Any], x: Tensor, weights: Weights, state: State) -> Tape:
     """Run a forward, which records no gradients, and make a tape of it.
 
     Args:
-        weights: the ``WeightStore`` that keeps what the kernels read.
+        weights: keeps what the kernels read.
         state: what the forward is decided from.
 
     Raises:

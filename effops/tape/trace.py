@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from effops.ops import extension
 
 from . import natives
+from .weights import Weights
 
 _BY_VALUES = torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape
 
@@ -83,7 +84,7 @@ class Trace(TorchDispatchMode):
         """Torch would import its compiler, which takes seconds, to keep it away; nothing compiles inside of a trace."""
         return False
 
-    def __init__(self, x: Tensor, weights: Any) -> None:
+    def __init__(self, x: Tensor, weights: Weights) -> None:
         super().__init__()
         self.items: list[Segment | TorchCall] = []
         self.moving: dict[int, Tensor] = {id(x): x}
@@ -112,6 +113,7 @@ class Trace(TorchDispatchMode):
         if operands is not None:
             segment = self._segment(operands)
             result = natives.run(segment.plan, function, args, kwargs)
+            self._weights.packed()
             if result is not None:
                 self._made(result, segment.makes)
                 return result
@@ -160,7 +162,7 @@ class Trace(TorchDispatchMode):
 
     def _segment(self, operands: list[Tensor]) -> Segment:
         if self._open is None:
-            self._open = Segment(extension.module.Plan(self._weights))
+            self._open = Segment(extension.module.Plan(self._weights.store))
         made = {storage(tensor) for tensor in self._open.makes}
         self._open.reads += [tensor for tensor in operands if storage(tensor) not in made]
         return self._open

@@ -186,6 +186,71 @@ void reads_of_nothing_are_errors() {
   }
 }
 
+// What kernels read as it lies stays where it is, for as long as the store; panels are packed all the same.
+void borrowed_weights_are_not_copied() {
+  const int64_t n = 2, c = kHidden, r = kOut;
+  auto memory = std::make_shared<Floats>(values(2 * c * r, 10));
+  const std::weak_ptr<Floats> watch = memory;
+  Floats& weights = *memory;
+  const Floats pooled = values(n * c, 11);
+  Floats want(n * c), got(n * c);
+  SeParams p{};
+  p.n = n, p.c = c, p.r = r, p.act = Act::kRelu, p.gate = Gate::kSigmoid, p.pooled = pooled.data();
+  const auto gate = [&](Floats& out) {
+    p.out = out.data();
+    run_se_gate(p, {{weights.data(), DType::kFloat32, c * r}, {}, {weights.data() + c * r, DType::kFloat32, c * r}, {}},
+                kOneThread);
+  };
+  auto store = std::make_shared<WeightStore>();
+  store->borrow(weights.data(), bytes(weights), memory);
+  {
+    Plan plan(store);
+    record_into(&plan);
+    gate(got);
+    record_into(nullptr);
+    plan.finish({{pooled.data(), bytes(pooled)}, {got.data(), bytes(got)}});
+    check(store->bytes() == 0, "borrowed weights are not copied");
+    gate(want);
+    memory.reset();
+    Floats input = pooled;
+    void* outside[] = {input.data(), got.data()};
+    plan.run(outside, kOneThread);
+    check(got == want, "a plan on borrowed weights");
+
+    Floats x = values(kPixels * c, 12), y(kPixels * r);
+    record_into(&plan);
+    pointwise(x, weights, c, r, nullptr, y.data());
+    record_into(nullptr);
+    check(store->bytes() > 0, "panels are packed");
+  }
+  const int64_t before = store->bytes();
+  store->trim();
+  check(store->bytes() == before && !watch.expired(), "trimming keeps what is there");
+  store.reset();
+  check(watch.expired(), "borrowed memory goes with the store");
+}
+
+// Small weights fill what large ones leave, and are not written over by others.
+void weights_keep_their_places() {
+  WeightStore store;
+  std::vector<std::pair<const float*, Floats>> kept;
+  for (const int64_t count : {700000, 40, 900000, 3000000, 300000, 40, 17}) {
+    const Floats made = values(count, static_cast<unsigned>(count + kept.size()));
+    kept.push_back({store.keep(count, [&](float* to) { std::copy(made.begin(), made.end(), to); }), made});
+  }
+  const int64_t before = store.bytes();
+  for (const auto& [data, made] : kept) {
+    check(std::equal(made.begin(), made.end(), data), "weights in the store");
+    check(reinterpret_cast<uintptr_t>(data) % 64 == 0, "weights are aligned");
+    const auto again = store.keep(static_cast<int64_t>(made.size()),
+                                  [&, &values = made](float* to) { std::copy(values.begin(), values.end(), to); });
+    check(again == data, "equal weights are kept once");
+  }
+  check(store.bytes() == before, "equal weights take no room");
+  store.trim();
+  for (const auto& [data, made] : kept) check(std::equal(made.begin(), made.end(), data), "weights after trimming");
+}
+
 void sums() {
   for (const int64_t count : {1, 7, 8, 100, 100000}) {
     const Floats a = values(count, 8), b = values(count, 9);
@@ -205,6 +270,8 @@ int main() {
     addresses_come_again();
     stems_are_merged();
     reads_of_nothing_are_errors();
+    borrowed_weights_are_not_copied();
+    weights_keep_their_places();
     sums();
   });
 }
