@@ -97,8 +97,8 @@ inline void finish_sums(const GemmParams& p, const float* sums, int64_t m, int64
   finish<S, bf16, F>(acc, p, m, n);
 }
 
-// y = F(A B + bias) + residual for rows [m0, m1), which `rows` begins with, and V vectors of columns. What the loop over k
-// needs comes by value: a tile load may read any memory but what is local.
+// y = F(A B + bias) + residual for rows [m0, m1), which `rows` begins with, and V vectors of columns. What the loop
+// over k needs comes by value: a tile load may read any memory but what is local.
 template <class S, class F, int R, int V>
 void amx_columns(const GemmParams& p, AmxRows rows, AmxCover cover, Columns c, int64_t m0, int64_t m1) {
   constexpr int64_t kStride = kAmxColumns * sizeof(float);
