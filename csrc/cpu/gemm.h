@@ -207,15 +207,12 @@ void make_rows(const GemmParams& p, int64_t m0, int64_t m1, A* rows, int64_t lda
   }
 }
 
-template <class S, class A, class T>
-void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
-  const Panels<S> layout(p.n);
-  // Pairs of bfloat16 read up to one value past an odd k: such rows are copied and padded.
-  const bool pairs = std::is_same_v<A, bf16>;
-  const bool direct = std::is_same_v<A, T> && !p.gate && !p.conv && !(pairs && p.k % 2);
-  const int64_t lda = direct ? p.k : p.k + (pairs && p.k % 2);
+// Calls f(rows, m, end) for blocks of the rows [m0, m1) of A, of a multiple of `step` rows but for the last: where they
+// are `direct`, rows of x, else made, `lda` apart.
+template <class S, class A, class T, class F>
+void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step, int64_t m0, int64_t m1, F f) {
   const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
-  const int64_t block = std::max<int64_t>(1, fitting / Panels<S>::kRowStep) * Panels<S>::kRowStep;
+  const int64_t block = std::max<int64_t>(1, fitting / step) * step;
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block, m1 - m0) * lda);
   const int64_t* offsets = p.conv ? patch_offsets(p) : nullptr;
   for (int64_t m = m0; m < m1; m += block) {
@@ -228,8 +225,19 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
     } else {
       make_rows<S, T, A>(p, m, end, rows, lda);
     }
-    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Rows<A>, T>(p, layout, i, {a, lda}, m, end);
+    f(a, m, end);
   }
+}
+
+template <class S, class A, class T>
+void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
+  const Panels<S> layout(p.n);
+  // Pairs of bfloat16 read up to one value past an odd k: such rows are copied and padded.
+  const int64_t lda = p.k + (std::is_same_v<A, bf16> && p.k % 2);
+  const bool direct = std::is_same_v<A, T> && !p.gate && !p.conv && lda == p.k;
+  for_row_blocks<S, A, T>(p, direct, lda, Panels<S>::kRowStep, m0, m1, [&](const A* a, int64_t m, int64_t end) {
+    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Rows<A>, T>(p, layout, i, {a, lda}, m, end);
+  });
 }
 
 // A row of fewer pixels would read the weights too often for what it saves.

@@ -53,9 +53,13 @@ struct Panels {
   int64_t before(int64_t panel) const { return panel * base + std::min(panel, extra); }
 
   // Rows of a panel: the bias, then one for every k, or for every two where pairs of bfloat16 are multiplied
-  // at once.
-  static int64_t rows(int64_t k, DType dtype) { return 1 + (pairs(dtype) ? (k + 1) / 2 : k); }
-  static bool pairs(DType dtype) { return S::kBf16Dot && dtype == DType::kBFloat16; }
+  // at once; those are padded with zeros.
+  static int64_t rows(int64_t k, DType dtype) {
+    if constexpr (S::kBf16Dot) {
+      if (dtype == DType::kBFloat16) return 1 + (k + 2 * S::kPairRows - 1) / (2 * S::kPairRows) * S::kPairRows;
+    }
+    return 1 + k;
+  }
 };
 
 template <class S>
@@ -94,7 +98,7 @@ void pack_one_panel(const WeightView& w, int64_t first, int64_t columns, int64_t
   const int64_t k = w.kh * w.kw * w.c;
   if constexpr (S::kBf16Dot && sizeof(T) == 2) {
     T* pairs = reinterpret_cast<T*>(out);
-    std::fill(pairs, pairs + (k + 1) / 2 * 2 * width, T{});
+    std::fill(pairs, pairs + (Panels<S>::rows(k, w.dtype) - 1) * 2 * width, T{});
     for (int64_t j = 0; j < columns; ++j) {
       for_column<T>(w, first + j, [&](int64_t i, T v) { pairs[(i / 2) * 2 * width + 2 * j + i % 2] = v; });
     }

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "amx.h"
 #include "kernels.h"
 #include "scratch.h"
 
@@ -13,6 +14,7 @@ extern const Kernels kKernels_scalar;
 extern const Kernels kKernels_avx2;
 extern const Kernels kKernels_avx512;
 extern const Kernels kKernels_avx512_bf16;
+void gemm_avx512_amx(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
 #endif
 
 namespace {
@@ -22,6 +24,18 @@ struct Tier {
   bool runs;
 };
 
+#if defined(__x86_64__)
+// The kernels of avx512_bf16 with matrix products of its own.
+const Kernels& avx512_amx() {
+  static const Kernels amx = [] {
+    Kernels k = kKernels_avx512_bf16;
+    k.isa = "avx512_amx", k.gemm = gemm_avx512_amx;
+    return k;
+  }();
+  return amx;
+}
+#endif
+
 // __builtin_cpu_supports reads cpuid, and XGETBV for what the operating system saves.
 const std::vector<Tier>& tiers() {
   static const std::vector<Tier> all = [] {
@@ -30,15 +44,18 @@ const std::vector<Tier>& tiers() {
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #if defined(EFFOPS_EMULATE_AVX512)
-    const bool avx512 = avx2, avx512_bf16 = avx2;
+    const bool avx512 = avx2, avx512_bf16 = avx2, avx512_amx_runs = avx2;
 #else
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    const AmxFeatures amx = amx_features();
+    const bool avx512_amx_runs = avx512_bf16 && amx.tile && amx.bf16 && may_use_tiles();
 #endif
     found.push_back({&kKernels_avx2, avx2});
     found.push_back({&kKernels_avx512, avx512});
     found.push_back({&kKernels_avx512_bf16, avx512_bf16});
+    found.push_back({&avx512_amx(), avx512_amx_runs});
 #endif
     return found;
   }();
@@ -91,6 +108,9 @@ std::vector<std::pair<std::string, bool>> cpu_features() {
   EFFOPS_FEATURE("avx512vl");
   EFFOPS_FEATURE("avx512bf16");
 #undef EFFOPS_FEATURE
+  const AmxFeatures amx = amx_features();
+  features.emplace_back("amx-tile", amx.tile);
+  features.emplace_back("amx-bf16", amx.bf16);
 #endif
   return features;
 }

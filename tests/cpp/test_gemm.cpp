@@ -1,4 +1,7 @@
 // Pointwise and dense convolutions against a loop in double, in guarded memory, with one and two threads.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "check.h"
 #include "core/shape.h"
 
@@ -88,6 +91,53 @@ void dense(int64_t c, int64_t size, int64_t oc, int64_t kernel, int64_t stride, 
   compare(p, view, {bias.data(), DType::kFloat32, oc}, want, describe(tier, p.m, oc, p.k) + " dense", tolerance(dtype));
 }
 
+// A copy of an input behind which lies a page that must not be read: also a read whose result nobody uses ends the
+// test.
+class AtPageEnd {
+ public:
+  AtPageEnd(Guarded& values, DType dtype) {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t bytes = static_cast<size_t>(values.size()) * (dtype == DType::kFloat32 ? 4 : 2);
+    const size_t pages = (bytes + page - 1) / page * page;
+    size_ = pages + page;
+    memory_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* const end = static_cast<char*>(memory_) + pages;
+    check(memory_ != MAP_FAILED && mprotect(end, page, PROT_NONE) == 0, "no guarded page");
+    data_ = std::memcpy(end - bytes, values.data(), bytes);
+  }
+  AtPageEnd(const AtPageEnd&) = delete;
+  AtPageEnd& operator=(const AtPageEnd&) = delete;
+  ~AtPageEnd() { munmap(memory_, size_); }
+  const void* data() const { return data_; }
+
+ private:
+  void *memory_, *data_;
+  size_t size_;
+};
+
+// What is not a number in one row of A or one column of B stays there, also where rows are read as they lie, are padded
+// or share a tile with their neighbours.
+void not_a_number(int64_t m, int64_t k, const std::string& tier, DType dtype) {
+  const int64_t n = 40, bad_row = m / 2, bad_column = 33;
+  std::vector<float> a = random_values(m * k, 1), b = random_values(n * k, 2);
+  a[static_cast<size_t>(bad_row * k)] = std::numeric_limits<float>::quiet_NaN();
+  a[static_cast<size_t>(bad_row * k + k - 1)] = std::numeric_limits<float>::infinity();
+  b[static_cast<size_t>(bad_column * k + k - 1)] = std::numeric_limits<float>::quiet_NaN();
+  Guarded x(a, dtype), weight(b, dtype);
+  const AtPageEnd end(x, dtype);
+  GemmParams p{};
+  p.m = m, p.n = n, p.k = k, p.dtype = dtype, p.act = Act::kIdentity, p.x = end.data(), p.rows_per_image = m;
+  std::vector<double> want;
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int64_t l = 0; l < k; ++l) sum += static_cast<double>(x[i * k + l]) * weight[j * k + l];
+      want.push_back(sum);
+    }
+  compare(p, {weight.data(), dtype, n, 1, 1, k, k, 0, 0, 1}, {}, want, describe(tier, m, n, k) + " NaN",
+          tolerance(dtype));
+}
+
 }  // namespace
 
 int main() {
@@ -104,6 +154,14 @@ int main() {
     pointwise(3, 300, 24, 40, Act::kRelu6, true, false, true, tier, dtype);
     pointwise(1, 900, 17, 129, Act::kGelu, true, true, false, tier, dtype);
     pointwise(0, 49, 16, 8, Act::kSilu, false, false, false, tier, dtype);
+    // The heights of the tiles of AMX, in whole steps of k and with a rest.
+    for (const int64_t rows : {15, 16, 17, 31, 32, 33, 65, 97}) {
+      pointwise(1, rows, 48 + rows % 4 * 16, 64, kActs[rows % 6], false, rows % 2 == 0, false, tier, dtype);
+      pointwise(1, rows, 33, 94 + rows % 3, kActs[rows % 5], false, rows % 2 == 1, false, tier, dtype);
+      not_a_number(rows, 32 + rows % 3 * 7, tier, dtype);
+    }
+    not_a_number(5, 160, tier, dtype);
+    not_a_number(600, 160, tier, dtype);  // blocks of rows of different heights
     dense(3, 17, 32, 3, 2, kSame, 1, tier, dtype);
     dense(3, 16, 24, 3, 2, 1, 1, tier, dtype);
     dense(5, 9, 10, 5, 1, 2, 1, tier, dtype);

@@ -90,6 +90,9 @@ inline Avx512 Sigmoid::apply(Avx512 x) {
 #if defined(EFFOPS_BF16_DOT)
 struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
   static constexpr bool kBf16Dot = true;
+  // A panel of weights has a multiple of so many rows of pairs: what a tile of AMX reads, so that the tier above this
+  // one, which shares its other kernels, shares the panels.
+  static constexpr int64_t kPairRows = 16;
   Avx512Bf16() = default;
   explicit Avx512Bf16(__m512 x) : Avx512Base(x) {}
   explicit Avx512Bf16(float f) : Avx512Base(_mm512_set1_ps(f)) {}
