@@ -14,7 +14,8 @@ struct Slice {
   using Bits = std::conditional_t<sizeof(T) * N == 16, uint4, std::conditional_t<sizeof(T) * N == 8, uint2, unsigned>>;
   T v[N];
 
-  __device__ void from_bits(const Bits& bits) { memcpy(v, &bits, sizeof bits); }
+  // By value: a copy from a reference to memory would load byte by byte.
+  __device__ void from_bits(Bits bits) { memcpy(v, &bits, sizeof bits); }
   __device__ Bits bits() const {
     Bits b;
     memcpy(&b, v, sizeof b);
