@@ -38,6 +38,15 @@ struct BackwardPlace {
   int64_t q_row, q_column;  // first input of the tile, with the padding counted
 };
 
+// A block's first channel, and the part of the tiles that it has: computed where they are asked for, as registers that
+// kept them for the whole kernel are those of sums.
+__device__ __forceinline__ int64_t first_channel(const DepthwiseBackwardTiling& t) {
+  return unknown(blockIdx.x) % static_cast<int>(t.channel_tiles) * t.channels;
+}
+__device__ __forceinline__ int64_t part_of(const DepthwiseBackwardTiling& t) {
+  return unknown(blockIdx.x) / static_cast<int>(t.channel_tiles);
+}
+
 // Where things lie in shared memory, in floats: weights from 0 on, then mean, scale and shift of the view.
 template <class Traits>
 struct BackwardLayout {
@@ -52,20 +61,20 @@ struct BackwardLayout {
 
 // Weights and the affine of the view, once a block.
 template <class Traits, class Shared>
-__device__ __forceinline__ void load_constants(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
+__device__ __forceinline__ void load_constants(const DepthwiseBackwardArgs& p, int64_t c0,
                                                const BackwardLayout<Traits>& layout, const Shared& shared) {
   using T = typename Traits::T;
   constexpr int kTaps = Traits::kKernel * Traits::kKernel;
   const int channels = p.tiling.channels;
   const WeightView& w = p.weight;
   for (int i = threadIdx.x; i < kTaps * channels; i += blockDim.x) {
-    const int64_t c = at.c0 + i / kTaps;
+    const int64_t c = c0 + i / kTaps;
     const int tap = i % kTaps;
     const int64_t from = c * w.stride_n + tap / Traits::kKernel * w.stride_kh + tap % Traits::kKernel * w.stride_kw;
     shared[tap * channels + i / kTaps] = c < p.shape.c ? to_float(static_cast<const T*>(w.data)[from]) : 0.0f;
   }
   for (int i = threadIdx.x; i < 3 * channels; i += blockDim.x) {
-    const int64_t c = at.c0 + i % channels;
+    const int64_t c = c0 + i % channels;
     const bool present = p.view.affine && c < p.shape.c;
     shared[layout.affine + i] = present ? p.view.affine[i / channels * p.shape.c + c] : i / channels == 1 ? 1.0f : 0.0f;
   }
@@ -169,7 +178,7 @@ __device__ __forceinline__ void backward_row(const DepthwiseBackwardArgs& p, con
   constexpr int kKernel = Traits::kKernel, kStride = Traits::kStride, kReach = Traits::kReach;
   constexpr int kColumns = Traits::kColumns;
   const ConvShape& s = p.shape;
-  const int channels = p.tiling.channels, width = p.tiling.columns(), grad_width = p.tiling.grad_columns();
+  const int channels = unknown(p.tiling.channels), width = p.tiling.columns(), grad_width = p.tiling.grad_columns();
   const int column0 = at.column_item * kColumns;
   const Window window(at.q_row + row - s.pad_top, at.q_column + column0 - s.pad_left, s.h, s.w);
   const auto inside = [&](int j) { return window.has(0, j); };
@@ -282,13 +291,13 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   const ConvShape& s = p.shape;
   const DepthwiseBackwardTiling& t = p.tiling;
   const BackwardLayout<Traits> layout(t);
-  const int64_t part = blockIdx.x / t.channel_tiles;
-  BackwardPlace at{};
-  at.c0 = blockIdx.x % t.channel_tiles * t.channels;
-  load_constants<Traits>(p, at, layout, shared);
+  load_constants<Traits>(p, first_channel(t), layout, shared);
   WeightGrad<Traits> dw = {};
-  for (int64_t tile = part * t.run; tile < min(t.tiles, (part + 1) * t.run); ++tile) {
-    const int64_t in_image = tile % t.tiles_of_image();
+  for (int k = 0; k < t.run; ++k) {
+    const int64_t tile = part_of(t) * t.run + k, in_image = tile % t.tiles_of_image();
+    if (tile >= t.tiles) break;
+    BackwardPlace at{};
+    at.c0 = first_channel(t);
     const int thread = unknown(threadIdx.x), pairs = t.channels / 2, item = thread / pairs;
     at.pair = thread % pairs;
     at.row_item = item / t.column_items, at.column_item = item % t.column_items;
@@ -318,13 +327,14 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
     }
   }
   if (!p.dweight) return;
+  const int64_t part = part_of(t), c0 = first_channel(t);
 #pragma unroll
   for (int kh = 0; kh < kKernel; ++kh) {
     sum_items<kKernel>(
         t, shared, layout.du, [&](int kw, int lane) { return dw[kh][kw][lane]; },
         [&](int kw, int channel, float sum) {
-          const int64_t to = (part * s.c + at.c0 + channel) * kKernel * kKernel + kh * kKernel + kw;
-          if (at.c0 + channel < s.c) p.dweight[to] = sum;
+          const int64_t to = (part * s.c + c0 + channel) * kKernel * kKernel + kh * kKernel + kw;
+          if (c0 + channel < s.c) p.dweight[to] = sum;
         });
   }
 }
