@@ -109,7 +109,8 @@ __device__ __forceinline__ void load_inputs(const DepthwiseBackwardArgs& p, cons
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.rows();
   PixelWalk walk(channels / kVector, p.tiling.columns());
-  const int64_t c = first_channel(p.tiling) + walk.vector * kVector, left = s.c - c;
+  const int64_t c = first_channel(p.tiling) + walk.vector * kVector;
+  const int left = static_cast<int>(min(s.c - c, int64_t{kVector}));
   const int64_t iy0 = at.q_row(p) - s.pad_top, ix0 = at.q_column(p) - s.pad_left;
   const Window window(iy0, ix0, s.h, s.w);
   const T* from = static_cast<const T*>(p.view.x) + ((at.n * s.h + iy0) * s.w + ix0) * s.c + c;
@@ -142,7 +143,8 @@ __device__ __forceinline__ void load_grad(const DepthwiseBackwardArgs& p, const 
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.grad_rows();
   PixelWalk walk(channels / kLoad, p.tiling.grad_columns());
-  const int64_t c = first_channel(p.tiling) + walk.vector * kLoad, left = s.c - c;
+  const int64_t c = first_channel(p.tiling) + walk.vector * kLoad;
+  const int left = static_cast<int>(min(s.c - c, int64_t{kLoad}));
   const int64_t oy0 = at.q_row(p) / Traits::kStride - Traits::kReach;
   const int64_t ox0 = at.q_column(p) / Traits::kStride - Traits::kReach;
   const Window window(oy0, ox0, s.oh, s.ow);
@@ -204,13 +206,14 @@ __device__ __forceinline__ void backward_row(const DepthwiseBackwardArgs& p, con
   const int channels = unknown(p.tiling.channels), width = p.tiling.columns(), grad_width = p.tiling.grad_columns();
   const int column0 = at.column_item * kColumns;
   const Window window(at.q_row(p) + row - s.pad_top, at.q_column(p) + column0 - s.pad_left, s.h, s.w);
-  const auto inside = [&](int j) { return window.has(0, j); };
+  const int left = window.has_row(0) ? window.left : window.right;
+  const auto inside = [&](int j) { return j >= left && j < window.right; };
   const int x_step = channels * int{sizeof(T)} / 4;
   const int x_at = layout.x + (row * width + column0) * x_step + at.pair * int{sizeof(T)} / 2;
   const float2 mean = vector_at<float2>(shared, layout.affine + at.pair * 2);
   const float2 scale = vector_at<float2>(shared, layout.affine + channels + at.pair * 2);
   const float2 shift = vector_at<float2>(shared, layout.affine + 2 * channels + at.pair * 2);
-  float view[kColumns][2], dx[kColumns][2] = {};
+  float view[kColumns][2] = {}, dx[kColumns][2] = {};
   with_activation(p.view.act, [&](auto f) {
 #pragma unroll
     for (int j = 0; j < kColumns; ++j) {
@@ -275,7 +278,8 @@ __device__ __forceinline__ void store_dx(const DepthwiseBackwardArgs& p, const B
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.rows();
   PixelWalk walk(channels / kVector, p.tiling.columns());
-  const int64_t c = first_channel(p.tiling) + walk.vector * kVector, left = s.c - c;
+  const int64_t c = first_channel(p.tiling) + walk.vector * kVector;
+  const int left = static_cast<int>(min(s.c - c, int64_t{kVector}));
   const int64_t iy0 = at.q_row(p) - s.pad_top, ix0 = at.q_column(p) - s.pad_left;
   const Window window(iy0, ix0, s.h, s.w);
   T* to = static_cast<T*>(p.dx) + ((at.n * s.h + iy0) * s.w + ix0) * s.c + c;
