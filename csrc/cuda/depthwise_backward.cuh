@@ -34,7 +34,7 @@ struct BackwardTraits {
 // A block's first channel, and the part of the tiles that it has. They, what follows from a place and the layout are
 // computed where they are asked for: kept for all of a tile, they would take the registers of sums.
 __device__ __forceinline__ int64_t first_channel(const DepthwiseBackwardTiling& t) {
-  return unknown(blockIdx.x) % static_cast<int>(t.channel_tiles) * t.channels;
+  return int64_t{unknown(blockIdx.x) % static_cast<int>(t.channel_tiles)} * t.channels;
 }
 __device__ __forceinline__ int64_t part_of(const DepthwiseBackwardTiling& t) {
   return unknown(blockIdx.x) / static_cast<int>(t.channel_tiles);
