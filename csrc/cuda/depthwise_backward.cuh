@@ -31,11 +31,37 @@ struct BackwardTraits {
   static constexpr int kInputLoads = 4, kLoad = 4, kGradLoads = Kernel == 3 && sizeof(T) == 2 ? 4 : 2;
 };
 
-// Where a block and its threads stand.
+// A block's first channel, and the part of the tiles that it has. They, what follows from a place and the layout are
+// computed where they are asked for: kept for all of a tile, they would take the registers of sums.
+__device__ __forceinline__ int64_t first_channel(const DepthwiseBackwardTiling& t) {
+  return int64_t{unknown(blockIdx.x) % static_cast<int>(t.channel_tiles)} * t.channels;
+}
+__device__ __forceinline__ int64_t part_of(const DepthwiseBackwardTiling& t) {
+  return unknown(blockIdx.x) / static_cast<int>(t.channel_tiles);
+}
+
+// Where a thread stands in a tile.
+template <class Traits>
 struct BackwardPlace {
   int pair, row_item, column_item;
-  int64_t c0, n;            // first channel of the block; image
-  int64_t q_row, q_column;  // first input of the tile, with the padding counted
+  int64_t n;           // image
+  int tile_y, tile_x;  // of the tiles of an image
+
+  __device__ BackwardPlace(const DepthwiseBackwardTiling& t, int64_t tile) {
+    const int thread = unknown(threadIdx.x), pairs = t.channels / 2, item = thread / pairs;
+    pair = thread % pairs;
+    row_item = item / t.column_items, column_item = item % t.column_items;
+    n = tile / t.tiles_of_image();
+    const int64_t in_image = tile % t.tiles_of_image();
+    tile_y = static_cast<int>(in_image / t.tiles_x), tile_x = static_cast<int>(in_image % t.tiles_x);
+  }
+  // The first input of the tile, with the padding counted.
+  __device__ int64_t q_row(const DepthwiseBackwardArgs& p) const {
+    return p.shape.pad_top / Traits::kStride * Traits::kStride + int64_t{unknown(tile_y)} * p.tiling.rows();
+  }
+  __device__ int64_t q_column(const DepthwiseBackwardArgs& p) const {
+    return p.shape.pad_left / Traits::kStride * Traits::kStride + int64_t{unknown(tile_x)} * p.tiling.columns();
+  }
 };
 
 // Where things lie in shared memory, in floats: weights from 0 on, then mean, scale and shift of the view.
@@ -44,28 +70,30 @@ struct BackwardLayout {
   int affine, du, x;
 
   __device__ explicit BackwardLayout(const DepthwiseBackwardTiling& t) {
-    affine = Traits::kKernel * Traits::kKernel * t.channels;
-    du = affine + 3 * t.channels;
-    x = du + max(t.grad_rows() * t.grad_columns(), max(Traits::kKernel, kGradSums) * t.items()) * t.channels;
+    const int channels = unknown(t.channels);
+    affine = Traits::kKernel * Traits::kKernel * channels;
+    du = affine + 3 * channels;
+    x = du + max(t.grad_rows() * t.grad_columns(), max(Traits::kKernel, kGradSums) * t.items()) * channels;
   }
 };
 
 // Weights and the affine of the view, once a block.
 template <class Traits, class Shared>
-__device__ __forceinline__ void load_constants(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
-                                               const BackwardLayout<Traits>& layout, const Shared& shared) {
+__device__ __forceinline__ void load_constants(const DepthwiseBackwardArgs& p, const Shared& shared) {
   using T = typename Traits::T;
+  const BackwardLayout<Traits> layout(p.tiling);
+  const int64_t c0 = first_channel(p.tiling);
   constexpr int kTaps = Traits::kKernel * Traits::kKernel;
   const int channels = p.tiling.channels;
   const WeightView& w = p.weight;
   for (int i = threadIdx.x; i < kTaps * channels; i += blockDim.x) {
-    const int64_t c = at.c0 + i / kTaps;
+    const int64_t c = c0 + i / kTaps;
     const int tap = i % kTaps;
     const int64_t from = c * w.stride_n + tap / Traits::kKernel * w.stride_kh + tap % Traits::kKernel * w.stride_kw;
     shared[tap * channels + i / kTaps] = c < p.shape.c ? to_float(static_cast<const T*>(w.data)[from]) : 0.0f;
   }
   for (int i = threadIdx.x; i < 3 * channels; i += blockDim.x) {
-    const int64_t c = at.c0 + i % channels;
+    const int64_t c = c0 + i % channels;
     const bool present = p.view.affine && c < p.shape.c;
     shared[layout.affine + i] = present ? p.view.affine[i / channels * p.shape.c + c] : i / channels == 1 ? 1.0f : 0.0f;
   }
@@ -73,15 +101,17 @@ __device__ __forceinline__ void load_constants(const DepthwiseBackwardArgs& p, c
 
 // The inputs of the tile as they are; zeros outside the image.
 template <class Traits, class Shared>
-__device__ __forceinline__ void load_inputs(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
-                                            const BackwardLayout<Traits>& layout, const Shared& shared) {
+__device__ __forceinline__ void load_inputs(const DepthwiseBackwardArgs& p, const BackwardPlace<Traits>& at,
+                                            const Shared& shared) {
   using T = typename Traits::T;
+  const BackwardLayout<Traits> layout(p.tiling);
   constexpr int kInFlight = Traits::kInputLoads, kVector = kLanes<T>;
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.rows();
   PixelWalk walk(channels / kVector, p.tiling.columns());
-  const int64_t c = at.c0 + walk.vector * kVector, left = s.c - c;
-  const int64_t iy0 = at.q_row - s.pad_top, ix0 = at.q_column - s.pad_left;
+  const int64_t c = first_channel(p.tiling) + walk.vector * kVector;
+  const int left = static_cast<int>(min(s.c - c, int64_t{kVector}));
+  const int64_t iy0 = at.q_row(p) - s.pad_top, ix0 = at.q_column(p) - s.pad_left;
   const Window window(iy0, ix0, s.h, s.w);
   const T* from = static_cast<const T*>(p.view.x) + ((at.n * s.h + iy0) * s.w + ix0) * s.c + c;
   while (walk.row < height) {
@@ -105,15 +135,18 @@ __device__ __forceinline__ void load_inputs(const DepthwiseBackwardArgs& p, cons
 
 // du under the tile; zeros outside the image.
 template <class Traits, class F, class Shared>
-__device__ __forceinline__ void load_grad(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
-                                          const BackwardLayout<Traits>& layout, const Shared& shared, F f) {
+__device__ __forceinline__ void load_grad(const DepthwiseBackwardArgs& p, const BackwardPlace<Traits>& at,
+                                          const Shared& shared, F f) {
   using T = typename Traits::T;
+  const BackwardLayout<Traits> layout(p.tiling);
   constexpr int kLoad = Traits::kLoad, kInFlight = Traits::kGradLoads;
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.grad_rows();
   PixelWalk walk(channels / kLoad, p.tiling.grad_columns());
-  const int64_t c = at.c0 + walk.vector * kLoad, left = s.c - c;
-  const int64_t oy0 = at.q_row / Traits::kStride - Traits::kReach, ox0 = at.q_column / Traits::kStride - Traits::kReach;
+  const int64_t c = first_channel(p.tiling) + walk.vector * kLoad;
+  const int left = static_cast<int>(min(s.c - c, int64_t{kLoad}));
+  const int64_t oy0 = at.q_row(p) / Traits::kStride - Traits::kReach;
+  const int64_t ox0 = at.q_column(p) / Traits::kStride - Traits::kReach;
   const Window window(oy0, ox0, s.oh, s.ow);
   const int64_t from = ((at.n * s.oh + oy0) * s.ow + ox0) * s.c + c;
   const GradCoef<kLoad> coef(p.grad, at.n, s.c, c);
@@ -162,23 +195,25 @@ using WeightGrad = float[Traits::kKernel][Traits::kKernel][2];
 
 // One row of a thread, of this phase: dx in place of x, and what it adds to the weight's gradient and to the sums.
 template <class Traits, int Phase, class Shared>
-__device__ __forceinline__ void backward_row(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
-                                             const BackwardLayout<Traits>& layout, const Shared& shared, int row,
-                                             WeightGrad<Traits>& dw, float (&sums)[2][kGradSums]) {
+__device__ __forceinline__ void backward_row(const DepthwiseBackwardArgs& p, const BackwardPlace<Traits>& at,
+                                             const Shared& shared, int row, WeightGrad<Traits>& dw,
+                                             float (&sums)[2][kGradSums]) {
   using T = typename Traits::T;
+  const BackwardLayout<Traits> layout(p.tiling);
   constexpr int kKernel = Traits::kKernel, kStride = Traits::kStride, kReach = Traits::kReach;
   constexpr int kColumns = Traits::kColumns;
   const ConvShape& s = p.shape;
-  const int channels = p.tiling.channels, width = p.tiling.columns(), grad_width = p.tiling.grad_columns();
+  const int channels = unknown(p.tiling.channels), width = p.tiling.columns(), grad_width = p.tiling.grad_columns();
   const int column0 = at.column_item * kColumns;
-  const Window window(at.q_row + row - s.pad_top, at.q_column + column0 - s.pad_left, s.h, s.w);
-  const auto inside = [&](int j) { return window.has(0, j); };
+  const Window window(at.q_row(p) + row - s.pad_top, at.q_column(p) + column0 - s.pad_left, s.h, s.w);
+  const int left = window.has_row(0) ? window.left : window.right;
+  const auto inside = [&](int j) { return j >= left && j < window.right; };
   const int x_step = channels * int{sizeof(T)} / 4;
   const int x_at = layout.x + (row * width + column0) * x_step + at.pair * int{sizeof(T)} / 2;
   const float2 mean = vector_at<float2>(shared, layout.affine + at.pair * 2);
   const float2 scale = vector_at<float2>(shared, layout.affine + channels + at.pair * 2);
   const float2 shift = vector_at<float2>(shared, layout.affine + 2 * channels + at.pair * 2);
-  float view[kColumns][2], dx[kColumns][2] = {};
+  float view[kColumns][2] = {}, dx[kColumns][2] = {};
   with_activation(p.view.act, [&](auto f) {
 #pragma unroll
     for (int j = 0; j < kColumns; ++j) {
@@ -235,15 +270,17 @@ __device__ __forceinline__ void backward_row(const DepthwiseBackwardArgs& p, con
 
 // From shared memory, 16 bytes a thread.
 template <class Traits, class Shared>
-__device__ __forceinline__ void store_dx(const DepthwiseBackwardArgs& p, const BackwardPlace& at,
-                                         const BackwardLayout<Traits>& layout, const Shared& shared) {
+__device__ __forceinline__ void store_dx(const DepthwiseBackwardArgs& p, const BackwardPlace<Traits>& at,
+                                         const Shared& shared) {
   using T = typename Traits::T;
+  const BackwardLayout<Traits> layout(p.tiling);
   constexpr int kVector = kLanes<T>;
   const ConvShape& s = p.shape;
   const int channels = p.tiling.channels, height = p.tiling.rows();
   PixelWalk walk(channels / kVector, p.tiling.columns());
-  const int64_t c = at.c0 + walk.vector * kVector, left = s.c - c;
-  const int64_t iy0 = at.q_row - s.pad_top, ix0 = at.q_column - s.pad_left;
+  const int64_t c = first_channel(p.tiling) + walk.vector * kVector;
+  const int left = static_cast<int>(min(s.c - c, int64_t{kVector}));
+  const int64_t iy0 = at.q_row(p) - s.pad_top, ix0 = at.q_column(p) - s.pad_left;
   const Window window(iy0, ix0, s.h, s.w);
   T* to = static_cast<T*>(p.dx) + ((at.n * s.h + iy0) * s.w + ix0) * s.c + c;
   for (; walk.row < height; walk.next()) {
@@ -281,50 +318,44 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   EFFOPS_SHARED_DYNAMIC(float, shared);
   const ConvShape& s = p.shape;
   const DepthwiseBackwardTiling& t = p.tiling;
-  const BackwardLayout<Traits> layout(t);
-  const int64_t part = blockIdx.x / t.channel_tiles;
-  BackwardPlace at{};
-  at.c0 = blockIdx.x % t.channel_tiles * t.channels;
-  load_constants<Traits>(p, at, layout, shared);
+  load_constants<Traits>(p, shared);
   WeightGrad<Traits> dw = {};
-  for (int64_t tile = part * t.run; tile < min(t.tiles, (part + 1) * t.run); ++tile) {
-    const int64_t in_image = tile % t.tiles_of_image();
-    const int thread = unknown(threadIdx.x), pairs = t.channels / 2, item = thread / pairs;
-    at.pair = thread % pairs;
-    at.row_item = item / t.column_items, at.column_item = item % t.column_items;
-    at.n = tile / t.tiles_of_image();
-    at.q_row = s.pad_top / kStride * kStride + in_image / t.tiles_x * t.rows();
-    at.q_column = s.pad_left / kStride * kStride + in_image % t.tiles_x * t.columns();
-    load_inputs<Traits>(p, at, layout, shared);
-    with_activation(p.grad.act, [&](auto f) { load_grad<Traits>(p, at, layout, shared, f); });
+  for (int k = 0; k < t.run; ++k) {
+    const int64_t tile = part_of(t) * t.run + k;
+    if (tile >= t.tiles) break;
+    const BackwardPlace<Traits> at(t, tile);
+    load_inputs<Traits>(p, at, shared);
+    with_activation(p.grad.act, [&](auto f) { load_grad<Traits>(p, at, shared, f); });
     __syncthreads();
     float sums[2][kGradSums] = {};
     for (int i = 0; i < t.each; ++i) {
       const int row = (at.row_item * t.each + i) * kStride;
-      backward_row<Traits, 0>(p, at, layout, shared, row, dw, sums);
-      if constexpr (kStride == 2) backward_row<Traits, 1>(p, at, layout, shared, row + 1, dw, sums);
+      backward_row<Traits, 0>(p, at, shared, row, dw, sums);
+      if constexpr (kStride == 2) backward_row<Traits, 1>(p, at, shared, row + 1, dw, sums);
     }
     __syncthreads();
-    if (p.dx) store_dx<Traits>(p, at, layout, shared);
+    if (p.dx) store_dx<Traits>(p, at, shared);
     if (p.sums) {
+      const int64_t c0 = first_channel(t);
       sum_items<kGradSums>(
-          t, shared, layout.du, [&](int row, int lane) { return sums[lane][row]; },
+          t, shared, BackwardLayout<Traits>(t).du, [&](int row, int lane) { return sums[lane][row]; },
           [&](int row, int channel, float sum) {
-            const int64_t to = (row * s.n + at.n) * t.tiles_of_image() + in_image;
-            if (at.c0 + channel < s.c) p.sums[to * s.c + at.c0 + channel] = sum;
+            const int64_t to = (row * s.n + at.n) * t.tiles_of_image() + at.tile_y * t.tiles_x + at.tile_x;
+            if (c0 + channel < s.c) p.sums[to * s.c + c0 + channel] = sum;
           });
     } else {
       __syncthreads();  // before the next tile takes the place
     }
   }
   if (!p.dweight) return;
+  const int64_t part = part_of(t), c0 = first_channel(t);
 #pragma unroll
   for (int kh = 0; kh < kKernel; ++kh) {
     sum_items<kKernel>(
-        t, shared, layout.du, [&](int kw, int lane) { return dw[kh][kw][lane]; },
+        t, shared, BackwardLayout<Traits>(t).du, [&](int kw, int lane) { return dw[kh][kw][lane]; },
         [&](int kw, int channel, float sum) {
-          const int64_t to = (part * s.c + at.c0 + channel) * kKernel * kKernel + kh * kKernel + kw;
-          if (at.c0 + channel < s.c) p.dweight[to] = sum;
+          const int64_t to = (part * s.c + c0 + channel) * kKernel * kKernel + kh * kKernel + kw;
+          if (c0 + channel < s.c) p.dweight[to] = sum;
         });
   }
 }

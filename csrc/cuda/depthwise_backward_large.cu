@@ -8,7 +8,7 @@ namespace {
 // tap from the caches. Moves the bytes of the tuned kernels from memory, and kh kw times as much of grad and u from the
 // caches; arithmetic: 4 operations and du an output and tap.
 template <class T>
-__global__ void __launch_bounds__(256) depthwise_backward_general_kernel(const DepthwiseBackwardArgs p) {
+__global__ void __launch_bounds__(256, 2) depthwise_backward_general_kernel(const DepthwiseBackwardArgs p) {
   constexpr int kColumns = kGeneralColumns;
   EFFOPS_SHARED_DYNAMIC(float, shared);
   const ConvShape& s = p.shape;

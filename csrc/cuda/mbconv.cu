@@ -11,10 +11,10 @@
 // A block brings the input under its tile into shared memory once. For 32 channels after another its warps expand 32
 // pixels at a time by products with W1, of which shared memory holds the whole depth, and write them activated, or
 // zeros beside the image, as the tile that the depthwise kernel would have loaded; from there on it goes on as that one
-// does (depthwise.cuh), while the next 32 rows of W1 are on their way.
+// does (depthwise_tile.cuh), while the next 32 rows of W1 are on their way.
 #include "mbconv.h"
 
-#include "depthwise.cuh"
+#include "depthwise_tile.cuh"
 #include "input_tile.cuh"
 #include "product.cuh"
 

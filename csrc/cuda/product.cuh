@@ -63,15 +63,26 @@ __device__ __forceinline__ void multiply_tile(const ProductArgs& p, const Produc
   __syncthreads();
 }
 
+// A block's first column, and the part of the tiles that it has: computed where they are asked for, as registers that
+// kept them for the whole kernel are those of sums.
+template <class Traits>
+__device__ __forceinline__ int64_t first_column(const ProductTiling& t) {
+  return int64_t{unknown(blockIdx.x) % static_cast<int>(t.column_tiles)} * Traits::Tile::kColumns;
+}
+__device__ __forceinline__ int64_t part_of(const ProductTiling& t) {
+  return unknown(blockIdx.x) / static_cast<int>(t.column_tiles);
+}
+
 template <class Traits>
 __global__ void __launch_bounds__(kProductThreads, Traits::kBlocks) product_kernel(const ProductArgs p) {
   EFFOPS_SHARED_DYNAMIC(unsigned char, shared);
   const ProductTiling& t = p.tiling;
-  const int64_t part = blockIdx.x / t.column_tiles;
-  ProductPlace at{};
-  at.n0 = blockIdx.x % t.column_tiles * Traits::Tile::kColumns;
-  typename Traits::Epilogue epilogue(p, at.n0);
-  for (int64_t tile = part * t.run; tile < min(t.tiles(), (part + 1) * t.run); ++tile) {
+  typename Traits::Epilogue epilogue(p, first_column<Traits>(t));
+  for (int k = 0; k < t.run; ++k) {
+    const int64_t tile = part_of(t) * t.run + k;
+    if (tile >= t.tiles()) break;
+    ProductPlace at{};
+    at.n0 = first_column<Traits>(t);
     at.image = tile / t.row_tiles;
     const int64_t in_image = tile % t.row_tiles * Traits::Tile::kRows;
     at.m0 = at.image * t.image_rows + in_image;
@@ -80,7 +91,7 @@ __global__ void __launch_bounds__(kProductThreads, Traits::kBlocks) product_kern
     epilogue.tile(p, at, tile, shared);
     __syncthreads();  // before the next tile or the last sums
   }
-  epilogue.end(p, part, at.n0, shared);
+  epilogue.end(p, part_of(t), first_column<Traits>(t), shared);
 }
 
 // Of product.cu: brings the weight into the form that kernels read, and finds the partial sums' place.

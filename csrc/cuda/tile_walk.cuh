@@ -14,14 +14,15 @@ struct Slice {
   using Bits = std::conditional_t<sizeof(T) * N == 16, uint4, std::conditional_t<sizeof(T) * N == 8, uint2, unsigned>>;
   T v[N];
 
-  __device__ void from_bits(const Bits& bits) { memcpy(v, &bits, sizeof bits); }
+  // By value: a copy from a reference to memory would load byte by byte.
+  __device__ void from_bits(Bits bits) { memcpy(v, &bits, sizeof bits); }
   __device__ Bits bits() const {
     Bits b;
     memcpy(&b, v, sizeof b);
     return b;
   }
   // The first `count` values one by one unless `aligned`.
-  __device__ void load(const T* from, bool aligned, int64_t count) {
+  __device__ void load(const T* from, bool aligned, int count) {
     if (aligned) {
       from_bits(*reinterpret_cast<const Bits*>(from));
     } else {
@@ -31,7 +32,7 @@ struct Slice {
       }
     }
   }
-  __device__ void store(T* to, bool aligned, int64_t count) const {
+  __device__ void store(T* to, bool aligned, int count) const {
     if (aligned) {
       *reinterpret_cast<Bits*>(to) = bits();
     } else {
@@ -53,9 +54,8 @@ struct Window {
     top = static_cast<int>(max(-y, -kFar)), left = static_cast<int>(max(-x, -kFar));
     bottom = static_cast<int>(min(height - y, kFar)), right = static_cast<int>(min(width - x, kFar));
   }
-  __device__ bool has(int row, int column) const {
-    return row >= top && row < bottom && column >= left && column < right;
-  }
+  __device__ bool has_row(int row) const { return row >= top && row < bottom; }
+  __device__ bool has(int row, int column) const { return has_row(row) && column >= left && column < right; }
 };
 
 // A thread's walk over the pixels of a tile: it keeps its channels.
