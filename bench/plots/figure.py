@@ -79,11 +79,11 @@ def foot(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=7, color="#555555")
 
 
-def decade_steps(axes: Axes) -> None:
-    """Plain numbers at 1, 2 and 5 of every decade of a logarithmic upward axis."""
+def decade_steps(axes: Axes, steps: Sequence[int] = (1, 2, 5)) -> None:
+    """Plain numbers at these steps of every decade of a logarithmic upward axis."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=steps))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 
