@@ -248,12 +248,12 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
 
 template <class S, class T, class Size, class F>
 void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
-  const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
-  if (covered(8) < covered(7)) {
-    depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1);
-  } else {
-    depthwise_rows_of<S, T, Size::kernel, Size::stride, 7>(p, f, row0, row1);
+  [[maybe_unused]] const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
+  // Only where it was measured: on other instruction sets it would cost the compiler minutes.
+  if constexpr (S::kLanes == 8) {
+    if (covered(8) < covered(7)) return depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1);
   }
+  depthwise_rows_of<S, T, Size::kernel, Size::stride, 7>(p, f, row0, row1);
 }
 
 // Any kernel, stride and dilation: one output pixel at a time.

@@ -158,10 +158,12 @@ inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const 
 template <class S, class From, class T, int V, class F>
 void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
+  // Only where it was measured: on other instruction sets it would cost the compiler minutes.
+  constexpr bool kEven = S::kLanes == 8 && !std::is_same_v<From, Patches>;
   const int64_t count = (m1 - m0 + R - 1) / R, lower = count * R - (m1 - m0);
   if (m1 - m0 < R) {
     for (int64_t m = m0; m < m1; ++m) gemm_tile<S, From, T, F, 1, V>(p, rows.from_row(m - m0), c, m);
-  } else if (std::is_same_v<From, Patches> || lower > count) {
+  } else if (!kEven || lower > count) {
     for (int64_t next = m0; next < m1; next += R) {
       const int64_t m = std::min(next, m1 - R);
       gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
@@ -169,7 +171,7 @@ void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t
   } else {
     int64_t m = m0;
     for (; m < m1 - lower * (R - 1); m += R) gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
-    if constexpr (!std::is_same_v<From, Patches>) {
+    if constexpr (kEven) {
       for (; m < m1; m += R - 1) gemm_tile<S, From, T, F, R - 1, V>(p, rows.from_row(m - m0), c, m);
     }
   }
