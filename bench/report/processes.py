@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from bench.appearance import problem_title, title
 from bench.fresh.report import MEMORY_GOALS, START_GOALS
@@ -36,8 +37,16 @@ def _of_effops(value: float | None, own: float | None, provider: str) -> Cell:
     return Cell(times(value / own) if value and own and provider != SUBJECT else "-")
 
 
-def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Callable[[float], str]) -> Table | None:
-    """What effops may take at most beside a peer, and what it takes; None where no such peer was measured."""
+def _figure(name: str, rows: Sequence[Row], columns: dict[str, str], shown: Callable[[float], str]) -> list[Figure]:
+    """One panel a quantity, whose column has such a title; none where nothing was measured."""
+    panels = []
+    for column, heading in columns.items():
+        panels += quantity_panels(rows, attrgetter(column), heading, shown)
+    return [Figure(name, "Less is better.", panels)] if panels else []
+
+
+def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Callable[[float], str]) -> list[Table]:
+    """What effops may take at most beside a peer, and what it takes; none where no such peer was measured."""
     body = []
     for found in grouped(rows).values():
         subject = found.get(SUBJECT)
@@ -55,7 +64,8 @@ def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Cal
                     Cell(shown(other)),
                 ]
             )
-    return Table("Goals of effops", ["network", "goal", "it is", "effops", "the peer"], body, words=2) if body else None
+    head = ["network", "goal", "it is", "effops", "the peer"]
+    return [Table("Goals of effops", head, body, words=2)] if body else []
 
 
 def _part(value: float | None) -> Cell:
@@ -74,19 +84,17 @@ def _start_cells(row: Row, subject: Row | None) -> list[Cell]:
 
 
 def coldstart(rows: Sequence[Row]) -> Section:
-    head = ["first result", "of effops'", "preparing", "first call", "imports", "ONNX export"]
-    figures, tables = [], []
-    for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: row.prepare_s, "time until the first result", seconds)
-        figures += [Figure(f"Cold start, {dtype}", "Less is better.", panels)] if panels else []
-        tables.append(_table(chosen, f"Time until the first result, {dtype}: median, p20-p80", head, _start_cells))
-        goals = _goals(chosen, START_GOALS, "prepare_s", seconds)
-        tables += [goals] if goals else []
     lead = [
         "From a model with its weights, for engines from its ONNX file, to the first result: preparing, which is "
         "building, compiling and packing of weights, and the first call. Each provider in fresh processes.",
         "Imports of libraries and the export to ONNX come before, and are not in it.",
     ]
+    figures, tables = [], []
+    for dtype, chosen in by_dtype(rows):
+        figures += _figure(f"Cold start, {dtype}", chosen, {"prepare_s": "time until the first result"}, seconds)
+        head = ["first result", "of effops'", "preparing", "first call", "imports", "ONNX export"]
+        tables.append(_table(chosen, f"Time until the first result, {dtype}: median, p20-p80", head, _start_cells))
+        tables += _goals(chosen, START_GOALS, "prepare_s", seconds)
     return Section("coldstart", "Cold start", lead, figures, tables)
 
 
@@ -106,18 +114,16 @@ def _memory_cells(row: Row, subject: Row | None) -> list[Cell]:
 
 
 def memory(rows: Sequence[Row]) -> Section:
-    head = ["peak", "of effops'", "later calls", "of effops'"]
-    figures, tables = [], []
-    for dtype, chosen in by_dtype(rows):
-        panels = quantity_panels(chosen, lambda row: row.peak_bytes, "growth at the peak", mebibytes)
-        panels += quantity_panels(chosen, lambda row: row.steady_bytes, "growth in later calls", mebibytes)
-        figures += [Figure(f"Memory of an inference, {dtype}", "Less is better.", panels)] if panels else []
-        tables.append(_table(chosen, f"Memory of an inference, {dtype}: median, p20-p80", head, _memory_cells))
-        goals = _goals(chosen, MEMORY_GOALS, "peak_bytes", mebibytes)
-        tables += [goals] if goals else []
     lead = [
         "How far the resident memory of a fresh process grows over that with the plain network built: at its highest "
         "point in preparation and the first three calls, and in three later calls.",
         "Everyone but eager, which runs the plain network itself, thereby pays for weights of its own.",
     ]
+    figures, tables = [], []
+    shown = {"peak_bytes": "growth at the peak", "steady_bytes": "growth in later calls"}
+    for dtype, chosen in by_dtype(rows):
+        figures += _figure(f"Memory of an inference, {dtype}", chosen, shown, mebibytes)
+        head = ["peak", "of effops'", "later calls", "of effops'"]
+        tables.append(_table(chosen, f"Memory of an inference, {dtype}: median, p20-p80", head, _memory_cells))
+        tables += _goals(chosen, MEMORY_GOALS, "peak_bytes", mebibytes)
     return Section("memory", "Memory of an inference", lead, figures, tables)

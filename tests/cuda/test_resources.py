@@ -39,3 +39,34 @@ def test_regenerated(nvcc, source):
     """Minutes for the larger files; one architecture, as the fingerprints tell what the others were compiled from."""
     rows = resources.measure([(source, "90")], nvcc)
     assert resources.differences(rows, resources.recorded()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ld.global.u8 \t%rs1, [%rd1];",
+        "ld.global.nc.L1::no_allocate.b8 %r2, [%rd1+3];",
+        "ld.volatile.shared.s8 %r, [a];",
+    ],
+)
+def test_knows_byte_loads(line):
+    assert resources.BYTE_LOAD.search(f"\t@%p1 {line}\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["ld.global.u16 %rs1, [%rd1];", "ld.param.u8 %rs1, [act];", "st.global.u8 [%rd1], %rs1;"]
+)
+def test_knows_other_accesses(line):
+    assert resources.BYTE_LOAD.search(f"\t{line}\n") is None
+
+
+@pytest.mark.parametrize("copy", ["memcpy(y, x, 16);", "*y = *x;"])
+def test_refuses_kernels_that_read_byte_by_byte(nvcc, tmp_path, copy):
+    """Even from 16-byte vectors, memcpy does: the alignment of a pointer's type does not reach it."""
+    source = tmp_path / "copy.cu"
+    source.write_text(f"__global__ void copy(const uint4* x, uint4* y) {{ {copy} }}\n")
+    if "memcpy" not in copy:
+        assert [row.kernel for row in resources.compile_one(source, "90", nvcc)] == ["copy"]
+    else:
+        with pytest.raises(SystemExit, match=r"copy\.cu reads byte by byte on sm_90"):
+            resources.compile_one(source, "90", nvcc)
