@@ -23,6 +23,7 @@ _TITLES = {
     "freezing": "torch.compile, frozen",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "openvino_streams": "OpenVINO, 2 streams",
     "reference": "plain torch",
     "effops_low": "effops, low memory",
     MODULES: "effops, by module",
@@ -32,7 +33,7 @@ _TITLES = {
 FAMILIES = {
     "eager": ("eager PyTorch", ("eager", "channels_last")),
     "compile": ("torch.compile", ("compile", "max_autotune", "freezing")),
-    "engines": ("inference engines", ("onnxruntime", "openvino", "openvino_throughput", "openvino_streams")),
+    "engines": ("inference engines", ("onnxruntime", "openvino", "openvino_streams")),
 }
 
 _KINDS = {

@@ -77,8 +77,8 @@ def _prepare(
     peer: EvalPeer, case: Case, exact: Outputs, allowed: float, watcher: Watcher
 ) -> tuple[Measurement, Provider | None]:
     """Make a provider, call it once and judge what it gives."""
-    if missing := peer.missing():
-        return Measurement(peer.name, "skipped", missing), None
+    if why := peer.missing() or peer.unsuited(len(case.inputs[0][0]), case.dtype):
+        return Measurement(peer.name, "skipped", why), None
     begin = time.perf_counter()
     try:
         enter(watcher, peer)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import torch
+
 from .environment import Environment
 from .errors import BenchError
 from .record import CaseKey, Row, read
@@ -29,8 +31,8 @@ def _still_skipped(row: Row, selection: Selection) -> bool:
     """Whether a provider that was skipped would be skipped again; who was not in the registry has its own reason."""
     if row.provider in selection.left_out:
         return True
-    peers = {peer.name: peer for peer in selection.peers}
-    return row.provider not in peers or peers[row.provider].missing() is not None
+    peer = {peer.name: peer for peer in selection.peers}.get(row.provider)
+    return peer is None or (peer.missing() or peer.unsuited(row.batch, getattr(torch, row.dtype))) is not None
 
 
 def _done(rows: Sequence[Row], wanted: Sequence[str], selection: Selection, schedule: Schedule) -> bool:

@@ -8,6 +8,7 @@ import typer
 
 from bench import cliffs, environment, limits, options, tables
 from bench import device as devices
+from bench import goals as goal_list
 from bench.errors import BenchError
 from bench.peers import EvalPeer, registry
 from bench.selection import Selection, is_subject, select
@@ -37,7 +38,9 @@ Four networks, batch 1 and 8, all peers: [cyan]python -m bench models[/cyan]
 One, against the engines: [cyan]python -m bench models --models mobilenetv2_100 --batch 1,16
 --peers onnxruntime,openvino[/cyan]
 
-Any network of timm or torchvision: [cyan]python -m bench models --models timm/mnasnet_100 --dtype bf16[/cyan]"""
+Any network of timm or torchvision: [cyan]python -m bench models --models timm/mnasnet_100 --dtype bf16[/cyan]
+
+What effops means to reach, and whether it does; most of an hour: [cyan]python -m bench models --goals[/cyan]"""
 
 SCALING_EXAMPLES = """[bold]Examples[/bold]
 
@@ -67,11 +70,16 @@ def models(
     threads: Threads = None,
     compile: Compile = True,
     device: Device = "cpu",
+    goals: Annotated[
+        bool, typer.Option("--goals", help="The networks, sizes and batches that effops has goals for, on the CPU.")
+    ] = False,
     quick: Quick = False,
     resume: Resume = False,
     output: Output = None,
 ) -> None:
     """Time whole networks in eval against the same networks in plain torch."""
+    if goals and (models or batch or resolution or device != "cpu"):
+        raise BenchError("--goals has its own networks, batches and resolutions, on the CPU; leave out other choices")
     devices.use(device)
     options.positive("--resolution", resolution)
     chosen_dtype = options.dtype(dtype)
@@ -79,11 +87,13 @@ def models(
     plan = options.schedule(models_suite.SCHEDULE, rounds, quick=quick)
     set_threads(threads)
     here = environment.capture()
-    batches = options.batches(batch, quick=quick)
-    names = options.names(models) or models_suite.NAMES
-    tasks = models_suite.tasks(names, batches, resolution, chosen_dtype, here)
+    if goals:
+        tasks = models_suite.goal_tasks(chosen_dtype, here)
+    else:
+        names = options.names(models) or models_suite.NAMES
+        tasks = models_suite.tasks(names, options.batches(batch, quick=quick), resolution, chosen_dtype, here)
     path = options.output(output, "models", [chosen_dtype], here, quick=quick)
-    Run(selection, plan, here, path, resume).finish(tasks, tables.models_table)
+    Run(selection, plan, here, path, resume).finish(tasks, tables.models_table, goal_list.report)
 
 
 def scaling(

@@ -73,10 +73,10 @@ def _exact(case: FreshCase) -> tuple[Outputs, float]:
 class _Runs:
     """The repetitions of one provider."""
 
-    def __init__(self, peer: EvalPeer, exact: Outputs, allowed: float):
-        missing = peer.missing()
+    def __init__(self, peer: EvalPeer, case: FreshCase, exact: Outputs, allowed: float):
+        why = peer.missing() or peer.unsuited(len(case.images), case.dtype)
         self.peer = peer
-        self.measurement = Measurement(peer.name, "skipped", missing) if missing else Measurement(peer.name, "ok")
+        self.measurement = Measurement(peer.name, "skipped", why) if why else Measurement(peer.name, "ok")
         self.figures: dict[str, list[float]] = {}
         self._exact, self._allowed = exact, allowed
 
@@ -112,7 +112,7 @@ def measure_fresh(
     """
     watcher.announce("float64 result")
     exact, allowed = _exact(case)
-    runs = {peer.name: _Runs(peer, exact, allowed) for peer in peers}
+    runs = {peer.name: _Runs(peer, case, exact, allowed) for peer in peers}
     foreign = ForeignLoad()
     watcher.plan(repetitions)
     with tempfile.TemporaryDirectory(prefix="effops-bench-") as name:

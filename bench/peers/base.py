@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, TypeVar
 
+import torch
+
 from bench.case import Case, Provider
 from bench.training.step import TrainingCase, TrainingStep
 
@@ -30,6 +32,10 @@ class Peer(ABC):
 
     def missing(self) -> str | None:
         """Why this peer cannot run on this machine, or None."""
+        return None
+
+    def unsuited(self, batch: int, dtype: torch.dtype) -> str | None:
+        """Why this peer has no answer to cases of so many images in this dtype, on any machine, or None."""
         return None
 
 

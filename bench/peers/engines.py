@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import importlib.util
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from bench import device
 from bench.case import Case, Provider
-from bench.errors import BenchError
 from bench.onnx_files import onnx_file
 
 from .base import EvalPeer, register
@@ -61,11 +60,12 @@ class OnnxRuntime(Engine):
     packages = ("onnx", "onnxscript", "onnxruntime")
     imports = ("onnxruntime",)
 
+    def unsuited(self, batch: int, dtype: torch.dtype) -> str | None:
+        return None if dtype == torch.float32 else f"ONNX Runtime convolves in float32 alone on CPUs; got {dtype}"
+
     def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         import onnxruntime
 
-        if dtype != torch.float32:
-            raise BenchError(f"ONNX Runtime convolves in float32 alone on CPUs; got {dtype}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -82,18 +82,58 @@ class OpenVino(Engine):
     imports = ("openvino",)
     precisions: ClassVar[dict[torch.dtype, str]] = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
-    def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    def unsuited(self, batch: int, dtype: torch.dtype) -> str | None:
         import openvino
 
-        core = openvino.Core()
-        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if dtype not in self.precisions or (dtype == torch.bfloat16 and "BF16" not in can):
-            raise BenchError(f"OpenVINO has no kernels for {dtype} on this processor; it has {', '.join(can)}")
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
+        can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if dtype in self.precisions and (dtype != torch.bfloat16 or "BF16" in can):
+            return None
+        return f"OpenVINO has no kernels for {dtype} on this processor; it has {', '.join(can)}"
+
+    def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        request = self.compiled(path, dtype, {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        # Its output buffer is written again by the next call; nobody keeps the one before.
+        return lambda x: torch.from_numpy(request.infer({"images": x.numpy()}, share_inputs=True)[0])
+
+    def compiled(self, model: Any, dtype: torch.dtype, settings: Mapping[str, object]) -> Any:
+        """OpenVINO's network for a file or a model of its own, on as many threads as torch has."""
+        import openvino
+
+        always = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": self.precisions[dtype],
         }
-        request = core.compile_model(path, "CPU", settings).create_infer_request()
-        # Its output buffer is written again by the next call; nobody keeps the one before.
-        return lambda x: torch.from_numpy(request.infer({"images": x.numpy()}, share_inputs=True)[0])
+        return openvino.Core().compile_model(model, "CPU", always | dict(settings))
+
+
+@register
+class OpenVinoStreams(OpenVino):
+    name = "openvino_streams"
+    summary = "OpenVINO, two streams, each with half of the threads and half of the images, on the CPU"
+    place = 8
+    streams = 2
+
+    def unsuited(self, batch: int, dtype: torch.dtype) -> str | None:
+        if batch % self.streams:
+            return f"{self.streams} streams share the images of a call, which must be a multiple; here are {batch}"
+        return super().unsuited(batch, dtype)
+
+    def load(self, path: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        import openvino
+
+        model = openvino.Core().read_model(path)
+        (images,) = model.inputs
+        shape = images.get_partial_shape()
+        shape[0] = shape[0].get_length() // self.streams
+        model.reshape(shape)
+        compiled = self.compiled(model, dtype, {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self.streams})
+        requests = [compiled.create_infer_request() for _ in range(self.streams)]
+
+        def infer(x: Tensor) -> Tensor:
+            for request, part in zip(requests, x.chunk(self.streams), strict=True):
+                request.start_async({"images": part.numpy()}, share_inputs=True)
+            for request in requests:
+                request.wait()
+            return torch.cat([torch.from_numpy(request.get_output_tensor().data) for request in requests])
+
+        return infer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+from bench import goals
 from bench.appearance import problem_title, title
 from bench.environment import Environment
 from bench.noise import NOISY_SPREAD, NoiseReport
@@ -133,14 +134,17 @@ def command(rows: Sequence[Row]) -> str:
     short = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
     dtypes = [short.get(name, name) for name in dict.fromkeys(row.dtype for row in rows)]
     networks = list(dict.fromkeys(name for row in rows for name in row.models.split()))
+    batches: Sequence[int] = sorted({row.batch for row in rows})
     line = f"python -m bench {first.suite}"
+    cases = {(row.case, row.batch, row.resolution) for row in rows}
+    if first.suite == "models" and cases == {*goals.cases(first.dtype)}:
+        line, networks, batches = f"{line} --goals", (), ()
     if first.suite == "ops":
         line += _values("--ops", list(dict.fromkeys(row.op for row in rows)))
     if first.suite == "kernels":
         line += _values("--rows", list(dict.fromkeys(row.op for row in rows)))
     else:
         line += _values("--models", networks)
-    batches = sorted({row.batch for row in rows})
     if first.suite == "scaling":
         line += _values("--resolutions", sorted({row.resolution for row in rows if row.batch == 1}))
     line += _values("--batch", batches) + _values("--dtypes" if first.suite == "train" else "--dtype", dtypes)

@@ -9,9 +9,10 @@ from functools import lru_cache
 
 import torch
 
-from bench import allocator, device, limits
+from bench import allocator, device, goals, limits
 from bench.case import Case, Function, Provider
 from bench.environment import Environment
+from bench.errors import BenchError
 from bench.measure import CaseResult
 from bench.networks import Network, find_origin, plain_network
 from bench.record import CaseKey, Row
@@ -102,3 +103,15 @@ def tasks(
         for name in names
         for batch in batches
     ]
+
+
+def goal_tasks(dtype: torch.dtype, environment: Environment) -> list[ModelTask]:
+    """The cases of :data:`bench.goals.GOALS`.
+
+    Raises:
+        BenchError: none has a goal in this dtype.
+    """
+    found = goals.cases(str(dtype).removeprefix("torch."))
+    if not found:
+        raise BenchError(f"--goals has no goals in {dtype}; it takes --dtype fp32 or bf16")
+    return [ModelTask(name, batch, resolution, dtype, environment) for name, batch, resolution in found]

@@ -37,6 +37,8 @@ def exit_code(*arguments: str) -> int:
         (["kernels", "--rows", "batch_norm_stat"], "did you mean batch_norm_stats"),
         (["models", "--rounds", "0"], "--rounds must be at least 1"),
         (["models", "--resolution", "-1"], "--resolution must be at least 1"),
+        (["models", "--goals", "--batch", "1"], "--goals has its own networks, batches and resolutions"),
+        (["models", "--goals", "--dtype", "fp16"], "it takes --dtype fp32 or bf16"),
         (["models", "--threads", "0"], "--threads must be at least 1"),
         (["ops", "--ops", "depthwise_conv"], "did you mean depthwise_conv_act"),
         (["models", "--models", "timm/mobilenetv2_10"], "unknown model of timm"),

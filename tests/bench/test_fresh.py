@@ -201,13 +201,13 @@ def test_quick_runs_in_real_processes(tmp_path, command, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("engine", "batch"), [("onnxruntime", 1), ("openvino", 1), ("openvino_streams", 2)])
 @pytest.mark.parametrize("kind", [ColdStartTask, MemoryTask])
-def test_engines_run_in_real_processes(engine, kind):
+def test_engines_run_in_real_processes(engine, batch, kind):
     peer = PEERS[engine]
     if why := peer.missing():
         pytest.skip(why)
-    task = kind("mobilenetv3_small_050", 1, 32, torch.float32, replace(ENVIRONMENT, threads=1))
+    task = kind("mobilenetv3_small_050", batch, 32, torch.float32, replace(ENVIRONMENT, threads=1))
     result = task.measure([peer], Schedule(1, 0.0, 0.0), Watcher())
     assert [m.status for m in result.measurements] == ["ok"], result.measurements
     assert result.median(engine, "export_s") > 0

@@ -28,13 +28,17 @@ class FakePeer(EvalPeer):
     summary = "a fake"
     place = 9
 
-    def __init__(self, name, function=None, missing=None):
+    def __init__(self, name, function=None, missing=None, unsuited=None):
         self.name = name
         self._function = function
         self._missing = missing
+        self._unsuited = unsuited
 
     def missing(self):
         return self._missing
+
+    def unsuited(self, batch, dtype):
+        return self._unsuited and f"{self._unsuited}; got {batch} in {dtype}"
 
     def prepare(self, case: Case) -> Provider:
         return Provider(self._function, case.inputs)
@@ -128,6 +132,11 @@ def test_plain_torch_that_fails_is_told():
 def test_a_missing_peer_is_skipped_with_its_reason():
     measurement = status_of(FakePeer("absent", missing="onnxruntime is not installed"), small_case())
     assert (measurement.status, measurement.reason) == ("skipped", "onnxruntime is not installed")
+
+
+def test_a_peer_without_an_answer_to_the_case_is_skipped_with_its_reason():
+    measurement = status_of(FakePeer("odd", unsuited="it takes odd batches"), small_case())
+    assert (measurement.status, measurement.reason) == ("skipped", "it takes odd batches; got 2 in torch.float32")
 
 
 def test_extras_are_timed_in_the_same_rounds_and_not_judged():

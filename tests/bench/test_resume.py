@@ -106,7 +106,7 @@ def test_a_case_lacks_a_provider_that_is_wanted_now(tmp_path):
     assert earlier(rows, tmp_path / "rows.csv") == ["first", "second"]
 
 
-def test_wrong_and_failed_stay_and_skipped_stays_while_its_reason_holds(tmp_path):
+def test_wrong_and_failed_stay_and_skipped_stays_while_its_reason_holds(tmp_path, monkeypatch):
     class Absent(Eager):
         name = "absent"
 
@@ -122,6 +122,8 @@ def test_wrong_and_failed_stay_and_skipped_stays_while_its_reason_holds(tmp_path
     assert earlier(rows("wrong", "channels_last"), path, selection=present) == ["first"]
     assert earlier(rows("skipped", "channels_last"), path, selection=present) == []
     assert earlier(rows("skipped", "absent"), path, selection=Selection([*BOTH.peers, Absent()])) == ["first"]
+    monkeypatch.setattr(EagerChannelsLast, "unsuited", lambda self, batch, dtype: f"not for {batch} in {dtype}")
+    assert earlier(rows("skipped", "channels_last"), path, selection=present) == ["first"]
     left_out = Selection(BOTH.peers, {"compile": "--no-compile"})
     assert earlier(rows("skipped", "compile"), path, selection=left_out) == ["first"]
 
