@@ -1,9 +1,9 @@
 """Interleaved timing: every round runs every provider, in an order that changes, so that drift of the machine
 hits all.
 
-A sample is the mean of a few back-to-back calls after one untimed call; the untimed call pays for the caches
-that the previous provider left cold. Buffers rotate where a suite asks for it, so that an op does not read
-its input from cache.
+A sample is the mean of a few back-to-back calls, after the previous provider's threads have come to rest and after one
+untimed call, which pays for the caches that it left cold. Buffers rotate where a suite asks for it, so that an op does
+not read its input from cache.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TypeVar
 
+from .idle import until_idle
 from .progress import Watcher
 
 T = TypeVar("T")
@@ -131,11 +132,13 @@ def interleave(
     clock: Clock = time.perf_counter,
     watcher: Watcher | None = None,
     warm: Mapping[str, WarmUp] | None = None,
+    rest: Callable[[], object] = until_idle,
 ) -> dict[str, list[float]]:
     """Seconds a call of every provider, one sample for every round of the schedule, in the order of the rounds.
 
     Args:
         warm: providers that need no warming up any more.
+        rest: called before every sample; returns when nothing is left of the one before.
 
     Raises:
         CallFailed: a provider raised an error.
@@ -152,6 +155,7 @@ def interleave(
     with _collector_paused():
         for index in range(rounds):
             for name in order_of_round(list(calls), index):
+                rest()
                 with _turn_of(name, watcher):
                     samples[name].append(_sample(calls[name], warm[name].repeats, schedule.settles, clock))
             # Cycles of this round may hold the memory of whole networks.

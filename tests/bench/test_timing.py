@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 from collections import Counter
 
 import pytest
 
+from bench.idle import until_idle
 from bench.progress import Watcher
 from bench.statistics import Summary, quantile
 from bench.timing import CallFailed, RotatingCall, Schedule, interleave, order_of_round, sets_past_cache, warm_up
@@ -58,7 +61,12 @@ def test_samples_are_seconds_a_call_and_rounds_interleave():
     calls = {"fast": machine.function("fast", 0.001), "slow": machine.function("slow", 0.05)}
     schedule = Schedule(rounds=4, sample_seconds=0.01, warmup_seconds=0.0)
     watcher = RoundCounter()
-    samples = interleave(calls, schedule, clock=machine.clock, watcher=watcher)
+    samples = interleave(
+        calls, schedule, clock=machine.clock, watcher=watcher, rest=lambda: machine.calls.append("rest")
+    )
+    # One before every sample.
+    assert machine.calls.count("rest") == 8
+    machine.calls = [name for name in machine.calls if name != "rest"]
     assert samples["fast"] == pytest.approx([0.001] * 4)
     assert samples["slow"] == pytest.approx([0.05] * 4)
     assert (watcher.planned, watcher.done) == (4, 4)
@@ -66,6 +74,42 @@ def test_samples_are_seconds_a_call_and_rounds_interleave():
     assert Counter(machine.calls) == {"fast": 1 + 4 * (1 + 10), "slow": 1 + 4 * (1 + 1)}
     turns = [name for name, previous in zip(machine.calls[2:], machine.calls[1:], strict=False) if name != previous]
     assert len(turns) >= 4
+
+
+class Pool:
+    """Threads that spin for a while, on a clock that sleeping moves."""
+
+    def __init__(self, spins: float):
+        self.now, self._spins = 0.0, spins
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def used(self) -> float:
+        return min(self.now, self._spins)
+
+
+@pytest.mark.parametrize(
+    ("spins", "rests", "least", "most"), [(0.0, True, 0.0, 0.005), (0.04, True, 0.04, 0.05), (9.0, False, 0.5, 0.51)]
+)
+def test_threads_come_to_rest_or_are_given_up(spins, rests, least, most):
+    pool = Pool(spins)
+    assert until_idle(lambda: pool.now, pool.used, pool.sleep) is rests
+    assert least <= pool.now <= most
+
+
+def test_real_threads_are_waited_for():
+    def spin() -> None:
+        while time.perf_counter() < end:
+            pass
+
+    end = time.perf_counter() + 0.2
+    thread = threading.Thread(target=spin)
+    thread.start()
+    # Looks long enough that a busy machine lets the thread run within each.
+    until_idle(sleep=lambda _: time.sleep(0.05))
+    assert time.perf_counter() >= end
+    thread.join()
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(0.01, 20), (1.0, 10), (9.0, 3)])
