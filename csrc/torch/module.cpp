@@ -10,6 +10,7 @@
 #include "../cpu/memory.h"
 #include "effops_build_info.h"
 #include "plan_module.h"
+#include "snapshot.h"
 
 #define EFFOPS_STRING_(x) #x
 #define EFFOPS_STRING(x) EFFOPS_STRING_(x)
@@ -34,28 +35,10 @@ void set_isa(const std::string& name) {
   throw pybind11::value_error("isa must be one of " + known + " on this processor; got '" + name + "'");
 }
 
-// For every i: owners[i].get(keys[i]) is objects[i].
-bool all_held(const pybind11::tuple& owners, const pybind11::tuple& keys, const pybind11::tuple& objects) {
-  const Py_ssize_t count = PyTuple_GET_SIZE(owners.ptr());
-  if (PyTuple_GET_SIZE(keys.ptr()) != count || PyTuple_GET_SIZE(objects.ptr()) != count) {
-    throw pybind11::value_error("owners, keys and objects must have the same length");
-  }
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    PyObject* owner = PyTuple_GET_ITEM(owners.ptr(), i);
-    if (!PyDict_Check(owner)) throw pybind11::type_error("owners must be dictionaries");
-    PyObject* held = PyDict_GetItemWithError(owner, PyTuple_GET_ITEM(keys.ptr(), i));
-    if (!held && PyErr_Occurred()) throw pybind11::error_already_set();
-    if ((held ? held : Py_None) != PyTuple_GET_ITEM(objects.ptr(), i)) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "C++ kernels of effops: build facts and the choice of instruction set.";
-  m.def("all_held", &all_held, pybind11::arg("owners"), pybind11::arg("keys"), pybind11::arg("objects"),
-        "Whether every dictionary holds that very object under that key (None: or nothing): many, in one call.");
   m.def("build_info", &build_info, "Compiler, torch version and flags of this build.");
   m.def(
       "cpu_features",
@@ -73,5 +56,6 @@ PYBIND11_MODULE(_C, m) {
       "Take pages of a mapped file out of this process.");
   m.def("release_buffers", &effops::release_buffers, "Return kept buffers to the system; how many bytes.");
   effops::define_plan(m);
+  effops::define_snapshot(m);
   m.def("set_isa", &set_isa, pybind11::arg("name"), "Choose a tier for the whole process.");
 }

@@ -29,14 +29,14 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 _SETTING = (bool, int, float, str, type(None))
+# They decide nothing in eval, or go with what is looked at anyway.
+_NO_SETTING = frozenset({"training", "inplace", "call_super_init", "_is_full_backward_hook"})
 
 
 def settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
     """The plain values among a module's attributes: what may switch its forward to another computation."""
     return tuple(
-        (name, value)
-        for name, value in module.__dict__.items()
-        if name not in ("training", "inplace", "call_super_init") and type(value) in _SETTING
+        (name, value) for name, value in module.__dict__.items() if name not in _NO_SETTING and type(value) in _SETTING
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -187,11 +187,21 @@ def _state(model: nn.Module) -> State:
     hooked = _hooked(model)
     if hooked is not None:
         raise NotOneCall(f"{hooked} has hooks; remove them first, or leave the model as it is")
-    tensors = [*model.parameters(), *model.buffers()]
     try:
-        return State(model, list(model.modules())[1:], tensors, setting_names)
+        return State(model, list(model.modules())[1:], list(_read_in_eval(model)), setting_names)
     except RuntimeError as error:
         raise NotOneCall(f"a change of its weights could not be noticed ({error})") from error
+
+
+def _read_in_eval(model: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers but for the counters of batch norm."""
+    counted = {
+        id(module.num_batches_tracked)
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.num_batches_tracked is not None
+    }
+    yield from model.parameters()
+    yield from (buffer for buffer in model.buffers() if id(buffer) not in counted)
 
 
 def _is_known(model: nn.Module) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -13,8 +16,9 @@ from torch import nn
 
 import effops
 from effops.models import create_model
-from effops.nn import ConvBNAct, DepthwiseSeparable, MBConv, PointwiseConvBNAct
+from effops.nn import ConvBNAct, DepthwiseSeparable, MBConv, PointwiseConvBNAct, prepared
 from effops.nn.units import UnitModule
+from effops.ops import extension
 from tests import peers
 
 MAKERS: dict[str, Callable[[], UnitModule]] = {
@@ -231,3 +235,71 @@ def test_threads_share_a_model():
     for thread in threads:
         thread.join()
     assert not failed
+
+
+@pytest.fixture(params=["Python", "C++"])
+def snapshot_of(request):
+    if request.param == "Python":
+        return prepared._SnapshotInPython
+    if extension.module is None:
+        pytest.skip(f"the kernels are not there: {extension.load_error}")
+    return extension.module.Snapshot
+
+
+class _Other(nn.Identity):
+    pass
+
+
+def _change_type(found: dict) -> None:
+    found["module"].__class__ = _Other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found["dict"].update(a="other"),
+        lambda found: found["dict"].update(a=copy.copy([])),
+        lambda found: found["dict"].pop("a"),
+        lambda found: found["dict"].update(absent=1),
+        lambda found: found["other"].update(b=None),
+        lambda found: found["hooks"].update({0: print}),
+        lambda found: found["second hooks"].update({0: print}),
+        _change_type,
+    ],
+)
+def test_a_snapshot_sees_every_change(snapshot_of, change):
+    found = {"dict": {"a": [], "n": None}, "other": {"b": ()}, "hooks": {}, "second hooks": OrderedDict()}
+    found["module"] = nn.Identity()
+    places = [(found["dict"], "a"), (found["dict"], "n"), (found["dict"], "absent"), (found["other"], "b")]
+    owners, keys = zip(*places, strict=True)
+    objects = tuple(owner.get(key) for owner, key in places)
+    held = owners, keys, objects, (nn.Identity(), found["module"]), (found["hooks"], found["second hooks"])
+    snapshot = snapshot_of(*held, [id(objects)])
+    assert snapshot.holds() and snapshot.holds()
+    # What is not looked at, and nothing in place of None.
+    found["other"]["c"] = 1
+    found["dict"].pop("n")
+    assert snapshot.holds()
+    change(found)
+    assert not snapshot.holds()
+
+
+@pytest.mark.skipif(extension.module is None, reason="the kernels are not there")
+def test_a_snapshot_is_of_dictionaries_of_one_number():
+    with pytest.raises(ValueError, match="must have the same length"):
+        extension.module.Snapshot(({},), (), (), (), (), [])
+    for owners, empty in ((([],), ()), ((), ([],))):
+        with pytest.raises(TypeError, match="owners and empty must be dictionaries"):
+            extension.module.Snapshot(owners, ("a",) * len(owners), (1,) * len(owners), (), empty, [])
+
+
+@torch.no_grad()
+def test_a_block_goes_when_nobody_has_it():
+    """Though what it prepared holds it, too."""
+    block, x = made("mbconv"), images()
+    block(x)
+    assert len(block._folds.calls)
+    gone = weakref.ref(block)
+    del block
+    gc.collect()
+    assert gone() is None
