@@ -1,9 +1,9 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
-// A tile is seven output columns of one row (112, 56, 28, 14 and 7 are multiples of it) or eight, whichever covers a
-// row with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel row's
-// weights stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one another, a
-// few channels at a time, so that the rows that they share and the weights come from the L1 cache.
+// A tile is seven output columns of one row (112, 56, 28, 14 and 7 are multiples of it) or, with AVX2, eight where they
+// cover a row with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel
+// row's weights stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one
+// another, a few channels at a time, so that the rows that they share and the weights come from the L1 cache.
 #pragma once
 
 #include <algorithm>
@@ -248,9 +248,9 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
 
 template <class S, class T, class Size, class F>
 void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
-  [[maybe_unused]] const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
   // Only where it was measured: on other instruction sets it would cost the compiler minutes.
   if constexpr (S::kLanes == 8) {
+    const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
     if (covered(8) < covered(7)) return depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1);
   }
   depthwise_rows_of<S, T, Size::kernel, Size::stride, 7>(p, f, row0, row1);

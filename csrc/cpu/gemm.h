@@ -2,8 +2,8 @@
 //
 // A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows, or from the
 // patches that a dense convolution lays over it. Where A is not in the image (a gate, bfloat16 without pair products,
-// patches that hang over) a block of rows is made in scratch first, small enough to stay in the L2 cache while the
-// panels pass over it.
+// patches that hang over) a block of rows is made in scratch first, small enough to stay in a cache while the panels
+// pass over it.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +19,9 @@ namespace effops {
 
 // What a block of A and of the output may take of the L2 cache.
 constexpr int64_t kBlockBytes = 192 * 1024;
+// A block that is made takes so much of the L1 cache instead, where all panels together are so small that they stay in
+// the L2 cache.
+constexpr int64_t kMadeBytes = 24 * 1024, kPanelBytes = 320 * 1024;
 // Length of the chains that a long k is summed in.
 constexpr int64_t kChunk = 128;
 
@@ -153,8 +156,8 @@ inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const 
   finish<S, T, F>(sum, p, m, c.n);
 }
 
-// Rows [m0, m1) of one panel, the first of which is `rows`: tiles of R rows and, so that they come out even, of R - 1.
-// Rows too few for that are covered by a tile that overlaps the last.
+// Rows [m0, m1) of one panel, the first of which is `rows`, in tiles of R rows. Where they do not come out even, the
+// last overlaps the one before, or (AVX2) some have R - 1 rows.
 template <class S, class From, class T, int V, class F>
 void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
@@ -209,12 +212,25 @@ void make_rows(const GemmParams& p, int64_t m0, int64_t m1, A* rows, int64_t lda
   }
 }
 
-// Calls f(rows, m, end) for blocks of the rows [m0, m1) of A, of a multiple of `step` rows but for the last: where they
-// are `direct`, rows of x, else made, `lda` apart.
+// Of how many rows the blocks are that `rows` are taken in.
+template <class S, class A, class T>
+int64_t rows_a_block(const GemmParams& p, bool direct, int64_t step, int64_t rows) {
+  const int64_t row_bytes = static_cast<int64_t>(sizeof(A)) * p.k;
+  const int64_t fitting = kBlockBytes / (row_bytes + static_cast<int64_t>(sizeof(T)) * p.n);
+  // In the L1 cache only where it was measured.
+  if (S::kLanes != 8 || direct || p.conv || row_bytes * p.n > kPanelBytes) {
+    return std::max<int64_t>(1, fitting / step) * step;
+  }
+  const int64_t most = std::max(step, kMadeBytes / row_bytes);
+  const int64_t blocks = std::max<int64_t>(1, (rows + most - 1) / most);
+  return (rows + blocks - 1) / blocks;
+}
+
+// Calls f(rows, m, end) for blocks of the rows [m0, m1) of A: where they are `direct`, rows of x, else made, `lda`
+// apart. `step` is what tiles of every height come out even in.
 template <class S, class A, class T, class F>
 void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step, int64_t m0, int64_t m1, F f) {
-  const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(A)) * p.k + static_cast<int64_t>(sizeof(T)) * p.n);
-  const int64_t block = std::max<int64_t>(1, fitting / step) * step;
+  const int64_t block = rows_a_block<S, A, T>(p, direct, step, m1 - m0);
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block, m1 - m0) * lda);
   const int64_t* offsets = p.conv ? patch_offsets(p) : nullptr;
   for (int64_t m = m0; m < m1; m += block) {

@@ -37,7 +37,9 @@ struct Dense {
 std::optional<std::pair<MbconvParams, PackedMbconv>> with_stem(const std::any& before, MbconvParams params,
                                                                PackedMbconv packed) {
   const Dense* dense = std::any_cast<Dense>(&before);
-  if (!dense || dense->gemm.y != params.x || params.expands || params.residual) return std::nullopt;
+  if (!dense || dense->gemm.y != params.x || params.expands) return std::nullopt;
+  // With squeeze-excite the residual would be gone when the gate is there.
+  if (params.residual && params.hidden) return std::nullopt;
   params.expands = true, params.in = dense->gemm.k, params.x = dense->gemm.x;
   packed.expand = dense->gemm, packed.stem = dense->shape;
   if (!pays_depth_first(params, params.hidden != nullptr)) return std::nullopt;

@@ -60,11 +60,25 @@ void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& ti
     if (!p.hidden) c.depthwise.y_row0 = first;
     k.depthwise(c.depthwise, first, first + rows);
     if (p.hidden) continue;
-    c.project.x = c.depthwise.y;
-    c.project.y = at(p.y, first * s.ow * p.out, p.dtype);
-    c.project.residual = p.residual ? at(p.x, first * s.ow * p.in, p.dtype) : nullptr;
-    c.project.m = rows * s.ow;
-    k.gemm(c.project, 0, c.project.m, 0, project_panels);
+    const auto project = [&](int64_t row, int64_t count, const void* residual) {
+      c.project.x = at(c.depthwise.y, (row - row0) * s.ow * s.c, p.dtype);
+      c.project.y = at(p.y, (n * s.oh + row) * s.ow * p.out, p.dtype);
+      c.project.residual = residual;
+      c.project.m = count * s.ow;
+      k.gemm(c.project, 0, c.project.m, 0, project_panels);
+    };
+    if (!p.residual) {
+      project(row0, rows, nullptr);
+    } else if (!c.expand.conv) {
+      project(row0, rows, at(p.x, first * s.ow * p.in, p.dtype));
+    } else {
+      // The dense convolution's own rows, in as many pieces as they lie in.
+      for (int64_t row = row0, count; row < row1; row += count) {
+        const int64_t slot = row % tiles.ring;
+        count = std::min(row1 - row, tiles.ring - slot);
+        project(row, count, at(ring, slot * s.w * s.c, p.dtype));
+      }
+    }
   }
 }
 

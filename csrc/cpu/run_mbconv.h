@@ -13,7 +13,7 @@ struct MbconvParams {
   DType dtype;
   Act act;  // after expansion and depthwise convolution
   Act project_act;
-  bool residual;         // add x
+  bool residual;         // add x, or what the dense convolution in the place of the expansion makes of it
   const void* x;         // (n, h, w, in)
   void* hidden;          // (n, oh, ow, c): with squeeze-excite what waits for the gate, else null
   float *pooled, *gate;  // (n, c), with squeeze-excite

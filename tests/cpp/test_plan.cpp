@@ -102,17 +102,24 @@ void addresses_come_again() {
   check(plan.arena_bytes() == 2 * bytes(a), "places are used again");
 }
 
-constexpr int64_t kSide = 64, kStem = 40, kBlock = 8;
+constexpr int64_t kSide = 64, kStem = 40;
 
-// The stem and the first block of a network: a dense convolution, then a depthwise one with its mean or, where `y` is
-// given, a whole block without expansion. `stem` receives the dense convolution.
+// What follows the stem: a depthwise convolution with its mean; a whole block without expansion; one with a residual.
+enum class First { kDepthwise, kBlock, kResidual };
+
+// The stem and the start of the first block of a network. `stem` receives the dense convolution.
 struct Stem {
+  First next;
+  int64_t stride = next == First::kResidual ? 1 : 2, side = kSide / stride, out = stride == 1 ? kStem : 8;
   Floats dense = values(kStem * 27, 10), taps = values(kStem * 9, 11), bias = values(kStem, 12);
-  Floats project = values(kBlock * kStem, 13);
+  Floats project = values(out * kStem, 13);
   ConvShape first{1, 3, kSide, kSide, kStem, kSide, kSide, 3, 3, 1, 1, 1, 1, 1, 1};
-  ConvShape second{1, kStem, kSide, kSide, kStem, kSide / 2, kSide / 2, 3, 3, 2, 2, 1, 1, 1, 1};
+  ConvShape second{1, kStem, kSide, kSide, kStem, side, side, 3, 3, stride, stride, 1, 1, 1, 1};
 
-  void run(const Floats& x, Floats& stem, Floats& hidden, Floats& pooled, Floats* y = nullptr) const {
+  // y: of the block, or of the depthwise convolution.
+  int64_t values_of_y() const { return side * side * (next == First::kDepthwise ? kStem : out); }
+
+  void run(const Floats& x, Floats& stem, Floats& pooled, Floats& y) const {
     GemmParams p{};
     p.m = kSide * kSide, p.n = kStem, p.k = 27, p.dtype = DType::kFloat32, p.act = Act::kSilu, p.conv = &first;
     p.x = x.data(), p.x_stride_n = 3 * kSide * kSide, p.x_stride_c = kSide * kSide, p.x_stride_h = kSide;
@@ -120,50 +127,48 @@ struct Stem {
     const VectorView stem_bias{bias.data(), DType::kFloat32, kStem};
     run_gemm(p, {dense.data(), DType::kFloat32, kStem, 3, 3, 3, 27, 3, 1, 9}, stem_bias, kTwoThreads);
     const WeightView depthwise{taps.data(), DType::kFloat32, kStem, 3, 3, 1, 9, 3, 1, 1};
-    if (y) {
+    if (next != First::kDepthwise) {
       MbconvParams block{};
-      block.conv = second, block.in = kStem, block.out = kBlock, block.dtype = DType::kFloat32, block.act = Act::kSilu;
-      block.x = stem.data(), block.y = y->data();
+      block.conv = second, block.in = kStem, block.out = out, block.dtype = DType::kFloat32, block.act = Act::kSilu;
+      block.residual = next == First::kResidual, block.x = stem.data(), block.y = y.data();
       MbconvWeights weights{};
       weights.depthwise = depthwise;
-      weights.project = {project.data(), DType::kFloat32, kBlock, 1, 1, kStem, kStem, 0, 0, 1};
+      weights.project = {project.data(), DType::kFloat32, out, 1, 1, kStem, kStem, 0, 0, 1};
       run_mbconv(block, weights, kTwoThreads);
     } else {
       DepthwiseParams d{};
-      d.shape = second, d.dtype = DType::kFloat32, d.act = Act::kSilu, d.x = stem.data(), d.y = hidden.data();
+      d.shape = second, d.dtype = DType::kFloat32, d.act = Act::kSilu, d.x = stem.data(), d.y = y.data();
       run_depthwise(d, depthwise, {}, pooled.data(), kTwoThreads);
     }
   }
 };
 
 void stems_are_merged() {
-  const Stem network;
   const Floats x = values(3 * kSide * kSide, 14);
-  Floats stem(kSide * kSide * kStem), hidden(stem.size() / 4), pooled(kStem), y(kSide * kSide / 4 * kBlock);
-  for (const bool block : {false, true}) {
+  for (const First next : {First::kDepthwise, First::kBlock, First::kResidual}) {
+    const Stem network{next};
+    const bool block = next != First::kDepthwise;
+    Floats stem(kSide * kSide * kStem), pooled(kStem), y(network.values_of_y());
     for (const bool read_again : {false, true}) {
       const std::string name = block ? "dense_mbconv" : "dense_depthwise";
       Plan plan(std::make_shared<WeightStore>());
       Floats mean(kStem);
       for (Plan* into : {&plan, static_cast<Plan*>(nullptr)}) {  // recorded, then run
         record_into(into);
-        network.run(x, stem, hidden, pooled, block ? &y : nullptr);
+        network.run(x, stem, pooled, y);
         ImageParams p{};
         p.n = 1, p.pixels = kSide * kSide, p.c = kStem, p.dtype = DType::kFloat32, p.x = stem.data();
         if (read_again) run_mean(p, mean.data(), kTwoThreads);
       }
-      Floats input = x, got_y(block ? y.size() : hidden.size()), got_pooled(kStem), got_mean(kStem);
-      std::vector<Outside> outside{{x.data(), bytes(x)}};
-      outside.push_back(block ? Outside{y.data(), bytes(y)} : Outside{hidden.data(), bytes(hidden)});
-      outside.push_back({pooled.data(), bytes(pooled)});
-      outside.push_back({mean.data(), bytes(mean)});
-      plan.finish(outside);
+      Floats input = x, got_y(y.size()), got_pooled(kStem), got_mean(kStem);
+      plan.finish(
+          {{x.data(), bytes(x)}, {y.data(), bytes(y)}, {pooled.data(), bytes(pooled)}, {mean.data(), bytes(mean)}});
       check((plan.steps()[0] == name) == !read_again, name + (read_again ? " taken" : " not taken"));
       check((plan.arena_bytes() < bytes(stem)) == !read_again, name + ": the tensor between is not kept");
       for (const Threads& threads : {kOneThread, kTwoThreads}) {
         void* places[] = {input.data(), got_y.data(), got_pooled.data(), got_mean.data()};
         plan.run(places, threads);
-        check(got_y == (block ? y : hidden) && (block || got_pooled == pooled), name + " on one thread and two");
+        check(got_y == y && (block || got_pooled == pooled), name + " on one thread and two");
         check(!read_again || got_mean == mean, name + ": what reads the stem, too");
       }
     }
