@@ -4,8 +4,6 @@
 // that is compared is fetched ahead of the comparison.
 #include "snapshot.h"
 
-#include <pybind11/stl.h>
-
 #include <utility>
 #include <vector>
 
@@ -16,10 +14,12 @@ namespace py = pybind11;
 
 constexpr size_t kAhead = 16;
 constexpr uintptr_t kLine = 64;
-// What of an object is fetched: its fields, and what its maker allocated behind it.
-constexpr uintptr_t kObjectBytes = 5 * kLine;
 
 inline void fetch(const void* at) { __builtin_prefetch(at, 0, 2); }
+
+inline void fetch_lines(uintptr_t at, uintptr_t count) {
+  for (uintptr_t i = 0; i < count; ++i) fetch(reinterpret_cast<const void*>((at & ~(kLine - 1)) + i * kLine));
+}
 
 // The places of one dictionary that are compared: [first, last).
 struct Group {
@@ -31,15 +31,56 @@ struct Place {
   PyObject *key, *object;
 };
 
+// An unsigned number that every tensor has, by the attribute or the method of its class, which is not looked up again
+// for each of them.
+class Number {
+ public:
+  explicit Number(py::object of_class) : of_class_(std::move(of_class)) {
+    PyObject* found = of_class_.ptr();
+    if (Py_IS_TYPE(found, &PyGetSetDescr_Type)) {
+      attribute_ = reinterpret_cast<PyGetSetDescrObject*>(found)->d_getset;
+    } else if (Py_IS_TYPE(found, &PyMethodDescr_Type)) {
+      PyMethodDef* method = reinterpret_cast<PyMethodDescrObject*>(found)->d_method;
+      if (method->ml_flags == METH_NOARGS) method_ = method->ml_meth;
+    }
+    if (!attribute_ && !method_)
+      throw py::type_error("the class of tensors has neither this attribute nor this method");
+    type_ = reinterpret_cast<PyDescrObject*>(found)->d_type;
+  }
+
+  bool belongs_to(py::handle tensor) const { return PyObject_TypeCheck(tensor.ptr(), type_); }
+
+  uint64_t operator()(PyObject* tensor) const {
+    PyObject* made = attribute_ ? attribute_->get(tensor, attribute_->closure) : method_(tensor, nullptr);
+    if (!made) throw py::error_already_set();
+    const uint64_t value = PyLong_AsUnsignedLongLong(made);
+    Py_DECREF(made);
+    if (PyErr_Occurred()) throw py::error_already_set();
+    return value;
+  }
+
+ private:
+  py::object of_class_;
+  PyTypeObject* type_ = nullptr;
+  PyGetSetDef* attribute_ = nullptr;
+  PyCFunction method_ = nullptr;
+};
+
+// With where torch keeps its fields, and those of its storage.
+struct Watched {
+  PyObject* tensor;
+  uintptr_t fields, storage;
+  uint64_t version, address;
+};
+
 py::type_error no_dictionaries() { return py::type_error("owners and empty must be dictionaries"); }
 
-// All pointers are borrowed: whoever makes a snapshot keeps the objects alive. They are compared, and but for
-// dictionaries and modules never looked into; `near` are addresses worth fetching.
+// All pointers are borrowed: whoever makes a snapshot keeps the objects alive.
 class Snapshot {
  public:
   Snapshot(const py::tuple& owners, const py::tuple& keys, const py::tuple& objects, const py::tuple& modules,
-           const py::tuple& empty, std::vector<uintptr_t> near)
-      : near_(std::move(near)) {
+           const py::tuple& empty, const py::tuple& tensors, py::object version, py::object address)
+      : version_(std::move(version)), address_(std::move(address)) {
     if (owners.size() != keys.size() || owners.size() != objects.size()) {
       throw py::value_error("owners, keys and objects must have the same length");
     }
@@ -55,9 +96,17 @@ class Snapshot {
       if (!PyDict_Check(dict.ptr())) throw no_dictionaries();
       empty_.push_back(dict.ptr());
     }
+    for (const py::handle tensor : tensors) {
+      if (!version_.belongs_to(tensor) || !address_.belongs_to(tensor)) throw py::type_error("tensors must be tensors");
+      const auto fields = [](py::handle object) { return object.attr("_cdata").cast<uintptr_t>(); };
+      // First what tensors may be without.
+      const uint64_t version = version_(tensor.ptr()), address = address_(tensor.ptr());
+      const uintptr_t storage = fields(tensor.attr("untyped_storage")());
+      watched_.push_back({tensor.ptr(), fields(tensor), storage, version, address});
+    }
   }
 
-  bool holds() const { return types_hold() && none_filled() && all_held() && fetch_near(); }
+  bool holds() const { return types_hold() && none_filled() && all_held() && none_written(); }
 
  private:
   bool types_hold() const {
@@ -96,12 +145,17 @@ class Snapshot {
     fetch(reinterpret_cast<PyDictObject*>(dict)->ma_values);
   }
 
-  // For the comparisons that Python makes after these.
-  bool fetch_near() const {
-    for (const uintptr_t at : near_) {
-      for (uintptr_t line = at & ~(kLine - 1); line < at + kObjectBytes; line += kLine) {
-        fetch(reinterpret_cast<const void*>(line));
+  bool none_written() const {
+    for (size_t i = 0; i < watched_.size(); ++i) {
+      if (i + kAhead < watched_.size()) {
+        const Watched& next = watched_[i + kAhead];
+        fetch_lines(reinterpret_cast<uintptr_t>(next.tensor), 2);
+        // The counter of its versions was made after it, and often lies behind it.
+        fetch_lines(next.fields, 6);
+        fetch_lines(next.storage, 2);
       }
+      const Watched& here = watched_[i];
+      if (version_(here.tensor) != here.version || address_(here.tensor) != here.address) return false;
     }
     return true;
   }
@@ -110,18 +164,24 @@ class Snapshot {
   std::vector<Place> places_;
   std::vector<std::pair<PyObject*, PyTypeObject*>> types_;
   std::vector<PyObject*> empty_;
-  std::vector<uintptr_t> near_;
+  Number version_, address_;
+  std::vector<Watched> watched_;
 };
 
 }  // namespace
 
 void define_snapshot(py::module_& m) {
-  py::class_<Snapshot>(m, "Snapshot", "Which objects dictionaries held, of which type modules were, what was empty.")
-      .def(py::init<const py::tuple&, const py::tuple&, const py::tuple&, const py::tuple&, const py::tuple&,
-                    std::vector<uintptr_t>>(),
-           py::arg("owners"), py::arg("keys"), py::arg("objects"), py::arg("modules"), py::arg("empty"),
-           py::arg("near"), "It keeps nothing alive: whoever makes it holds all of these for as long.")
-      .def("holds", &Snapshot::holds, "Whether all is as it was; then what is near is on its way to the caches.");
+  py::class_<Snapshot>(
+      m, "Snapshot",
+      "Which objects dictionaries held, of which type modules were, what was empty, and tensors' versions.")
+      .def(
+          py::init<const py::tuple&, const py::tuple&, const py::tuple&, const py::tuple&, const py::tuple&,
+                   const py::tuple&, py::object, py::object>(),
+          py::arg("owners"), py::arg("keys"), py::arg("objects"), py::arg("modules"), py::arg("empty"),
+          py::arg("tensors"), py::arg("version"), py::arg("address"),
+          "It keeps nothing alive: whoever makes it holds all of these for as long. The last two are the attribute and "
+          "the method of the class of tensors.")
+      .def("holds", &Snapshot::holds, "Whether all is as it was.");
 }
 
 }  // namespace effops

@@ -35,10 +35,15 @@ class _SnapshotInPython:
         objects: tuple,
         modules: tuple[nn.Module, ...],
         empty: tuple[dict, ...],
-        near: Sequence[int],
+        tensors: tuple[Tensor, ...],
+        version: object = Tensor._version,
+        address: object = Tensor.data_ptr,
     ) -> None:
         self._owners, self._keys, self._objects = owners, keys, objects
         self._modules, self._types, self._empty = modules, list(map(type, modules)), empty
+        self._tensors = tensors
+        self._versions = list(map(_versions, tensors))
+        self._pointers = list(map(_pointers, tensors))
 
     def holds(self) -> bool:
         """Whether every dictionary holds that very object under that key, or nothing for None, and so on."""
@@ -46,6 +51,8 @@ class _SnapshotInPython:
             all(map(is_, map(dict.get, self._owners, self._keys), self._objects))
             and list(map(type, self._modules)) == self._types
             and not any(self._empty)
+            and list(map(_versions, self._tensors)) == self._versions
+            and list(map(_pointers, self._tensors)) == self._pointers
         )
 
 
@@ -55,7 +62,7 @@ _Snapshot = _SnapshotInPython if extension.module is None else extension.module.
 class State:
     """A snapshot: which modules there are, their tensors, settings and hooks."""
 
-    __slots__ = ("_held", "_pointers", "_snapshot", "_tensors", "_versions")
+    __slots__ = ("_held", "_snapshot")
 
     def __init__(
         self,
@@ -87,23 +94,14 @@ class State:
         # Each dictionary once.
         places.sort(key=lambda place: id(place[0]))
         hooks = [getattr(module, name) for module in modules for name in _HOOKS]
-        self._tensors = tensors = [tensor for tensor in tensors if tensor.numel()]
-        self._versions = list(map(_versions, tensors))
-        self._pointers = list(map(_pointers, tensors))
-        near = [
-            address for tensor in tensors for address in (id(tensor), tensor._cdata, tensor.untyped_storage()._cdata)
-        ]
+        tensors = tuple(tensor for tensor in tensors if tensor.numel())
         # The snapshot itself keeps nothing alive, so that the collector sees what is held.
-        self._held = *zip(*places, strict=True), tuple(modules), tuple(hooks)
-        self._snapshot = _Snapshot(*self._held, near)
+        self._held = *zip(*places, strict=True), tuple(modules), tuple(hooks), tensors
+        self._snapshot = _Snapshot(*self._held, Tensor._version, Tensor.data_ptr)
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
-        return (
-            self._snapshot.holds()
-            and list(map(_versions, self._tensors)) == self._versions
-            and list(map(_pointers, self._tensors)) == self._pointers
-        )
+        return self._snapshot.holds()
 
 
 class PreparedCall(Protocol):
@@ -153,7 +151,7 @@ def may_prepare(x: object) -> bool:
         type(x) is Tensor
         and not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled(x.device.type)
+        and not torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type)
         and not backends.intercepted()
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()

@@ -272,7 +272,7 @@ def _compiled_class(original: type[nn.Module]) -> type[nn.Module]:
 
 def _run(model: CompiledModule, tapes: _Tapes, x: Any) -> tuple[bool, Any]:
     """Whether a tape ran, and its result."""
-    if type(x) is not Tensor or x.device.type != "cpu" or not may_prepare(x) or _has_any_global_hook():
+    if type(x) is not Tensor or not x.is_cpu or not may_prepare(x) or _has_any_global_hook():
         return False, None
     if backends.forced() not in _BACKENDS:
         return False, None

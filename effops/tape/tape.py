@@ -109,7 +109,7 @@ class Tape:
         return (
             x.stride() == self._stride
             and x.dtype is self._dtype
-            and x.device.type == "cpu"
+            and x.is_cpu
             and backends.forced() is self._forced
             and extension.module.isa() == self._isa
         )

@@ -246,6 +246,9 @@ def snapshot_of(request):
     return extension.module.Snapshot
 
 
+_OF_TENSORS = torch.Tensor._version, torch.Tensor.data_ptr
+
+
 class _Other(nn.Identity):
     pass
 
@@ -254,6 +257,7 @@ def _change_type(found: dict) -> None:
     found["module"].__class__ = _Other
 
 
+@torch.no_grad()
 @pytest.mark.parametrize(
     "change",
     [
@@ -264,17 +268,21 @@ def _change_type(found: dict) -> None:
         lambda found: found["other"].update(b=None),
         lambda found: found["hooks"].update({0: print}),
         lambda found: found["second hooks"].update({0: print}),
+        lambda found: found["tensor"].add_(1),
+        lambda found: setattr(found["tensor"], "data", torch.zeros(3)),
+        lambda found: found["parameter"].data.resize_(10**6),
         _change_type,
     ],
 )
 def test_a_snapshot_sees_every_change(snapshot_of, change):
     found = {"dict": {"a": [], "n": None}, "other": {"b": ()}, "hooks": {}, "second hooks": OrderedDict()}
-    found["module"] = nn.Identity()
+    found |= {"module": nn.Identity(), "tensor": torch.zeros(3), "parameter": nn.Parameter(torch.zeros(2))}
     places = [(found["dict"], "a"), (found["dict"], "n"), (found["dict"], "absent"), (found["other"], "b")]
     owners, keys = zip(*places, strict=True)
     objects = tuple(owner.get(key) for owner, key in places)
-    held = owners, keys, objects, (nn.Identity(), found["module"]), (found["hooks"], found["second hooks"])
-    snapshot = snapshot_of(*held, [id(objects)])
+    hooks, tensors = (found["hooks"], found["second hooks"]), (found["tensor"], found["parameter"])
+    held = owners, keys, objects, (nn.Identity(), found["module"]), hooks, tensors
+    snapshot = snapshot_of(*held, *_OF_TENSORS)
     assert snapshot.holds() and snapshot.holds()
     # What is not looked at, and nothing in place of None.
     found["other"]["c"] = 1
@@ -284,13 +292,30 @@ def test_a_snapshot_sees_every_change(snapshot_of, change):
     assert not snapshot.holds()
 
 
+def test_a_snapshot_refuses_tensors_without_versions(snapshot_of):
+    with torch.inference_mode():
+        x = torch.zeros(3)
+    with pytest.raises(RuntimeError, match="Inference tensors do not track version counter"):
+        snapshot_of((), (), (), (), (), (x,), *_OF_TENSORS)
+
+
 @pytest.mark.skipif(extension.module is None, reason="the kernels are not there")
-def test_a_snapshot_is_of_dictionaries_of_one_number():
-    with pytest.raises(ValueError, match="must have the same length"):
-        extension.module.Snapshot(({},), (), (), (), (), [])
-    for owners, empty in ((([],), ()), ((), ([],))):
-        with pytest.raises(TypeError, match="owners and empty must be dictionaries"):
-            extension.module.Snapshot(owners, ("a",) * len(owners), (1,) * len(owners), (), empty, [])
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"owners": ({},)}, ValueError, "must have the same length"),
+        ({"owners": ([],), "keys": ("a",), "objects": (1,)}, TypeError, "owners and empty must be dictionaries"),
+        ({"empty": ([],)}, TypeError, "owners and empty must be dictionaries"),
+        ({"tensors": ([],)}, TypeError, "tensors must be tensors"),
+        ({"version": 1}, TypeError, "neither this attribute nor this method"),
+        ({"address": torch.Tensor.add_}, TypeError, "neither this attribute nor this method"),
+    ],
+)
+def test_a_snapshot_says_what_it_is_of(given, error, said):
+    names = ("owners", "keys", "objects", "modules", "empty", "tensors")
+    usual = dict.fromkeys(names, ()) | dict(zip(("version", "address"), _OF_TENSORS, strict=True))
+    with pytest.raises(error, match=said):
+        extension.module.Snapshot(**(usual | given))
 
 
 @torch.no_grad()
