@@ -15,7 +15,7 @@ from .record import Row
 from .selection import SUBJECT, is_subject
 from .splits import splits
 
-_WIDTH_OF_FILES = 160
+_WIDTH_OF_FILES = 240
 
 # What a training step is compared with: the times of both, the memory of the first.
 TRAINING_BASELINES = ("channels_last", "compile")
@@ -96,8 +96,7 @@ def _speedups(rows: Sequence[Row], title: str, per_ms: float, *, rates: bool = F
     table.add_column("batch", justify="right")
     table.add_column(SUBJECT, justify="right")
     for peer in peers:
-        table.add_column(peer, justify="right")
-        table.add_column("speed-up", justify="right")
+        table.add_column(f"{peer}\nspeed-up", justify="right")
     if rates:
         table.add_column("GFLOP/s", justify="right")
         table.add_column("of product", justify="right")
@@ -108,7 +107,7 @@ def _speedups(rows: Sequence[Row], title: str, per_ms: float, *, rates: bool = F
         cells = [f"{row.case}{size} {row.dtype}", str(row.batch), _times(by_provider.get(SUBJECT), per_ms)]
         for peer in peers:
             ratio = speedup(by_provider, peer)
-            cells += [_times(by_provider.get(peer), per_ms), _ratio(ratio)]
+            cells.append(f"{_times(by_provider.get(peer), per_ms)}\n{_ratio(ratio)}".strip())
             if ratio is not None:
                 ratios[peer].append(ratio)
         if rates:
@@ -117,7 +116,7 @@ def _speedups(rows: Sequence[Row], title: str, per_ms: float, *, rates: bool = F
     if any(ratios.values()):
         table.add_section()
         means = [geometric_mean(ratios[peer]) if ratios[peer] else None for peer in peers]
-        table.add_row("geometric mean", "", "", *(cell for mean in means for cell in ("", _ratio(mean))))
+        table.add_row("geometric mean", "", "", *map(_ratio, means))
     return table
 
 

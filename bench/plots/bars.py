@@ -32,10 +32,10 @@ def _of_batch(problems: Sequence[dict[str, Row]]) -> dict[int, list[dict[str, Ro
     }
 
 
-def _name_problems(axes: Axes, problems: Sequence[dict[str, Row]]) -> None:
+def _name_problems(axes: Axes, problems: Sequence[dict[str, Row]], groups: int) -> None:
     rows = [next(iter(found.values())) for found in problems]
     axes.set_xticks(range(len(rows)), [f"{row.case}\n@{row.resolution}" for row in rows], fontsize=8)
-    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(-0.6, groups - 0.4)
     axes.grid(axis="y", color=GRID)
     clean(axes)
 
@@ -47,8 +47,9 @@ def _grouped_bars(
     height: Callable[[dict[str, Row], str], float | None],
     number: str,
     upright: bool,
+    groups: int,
 ) -> None:
-    """A group of bars for every problem, one bar a provider that has a height."""
+    """A group of bars for every problem, one bar a provider that has a height, with room for so many groups."""
     width = 0.86 / len(names)
     palette = colours(names)
     placed = {"rotation": 90, "padding": 3} if upright else {"padding": 2}
@@ -65,7 +66,7 @@ def _grouped_bars(
             # Lines of the grid do not run through numbers.
             text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
     axes.margins(y=0.2 if upright else 0.1)
-    _name_problems(axes, problems)
+    _name_problems(axes, problems, groups)
 
 
 def _panels(
@@ -96,7 +97,8 @@ def _panels(
     labelled = {}
     for axes, (batch, found) in zip(panels, panels_of.items(), strict=True):
         upright = 0.86 * (width - 1.4) / groups / len(names) < _INCHES_OF_NUMBER
-        _grouped_bars(axes, found, names, height, number, upright)
+        # Below each other, bars of all panels are as wide as those of the fullest.
+        _grouped_bars(axes, found, names, height, number, upright, widest if below else len(found))
         axes.set_title(f"batch {batch}", fontsize=10)
         if reference is not None:
             axes.axhline(reference, color=LINE, linewidth=1, zorder=3)

@@ -93,11 +93,12 @@ class State:
             places.append((own, "forward", None))
         # Each dictionary once.
         places.sort(key=lambda place: id(place[0]))
-        hooks = [getattr(module, name) for module in modules for name in _HOOKS]
-        tensors = tuple(tensor for tensor in tensors if tensor.numel())
+        modules, tensors = tuple(modules), tuple(tensor for tensor in tensors if tensor.numel())
+        hooks = tuple(getattr(module, name) for module in modules for name in _HOOKS)
         # The snapshot itself keeps nothing alive, so that the collector sees what is held.
-        self._held = *zip(*places, strict=True), tuple(modules), tuple(hooks), tensors
-        self._snapshot = _Snapshot(*self._held, Tensor._version, Tensor.data_ptr)
+        self._held = places, modules, tuple(map(type, modules)), hooks, tensors
+        given = zip(*places, strict=True)
+        self._snapshot = _Snapshot(*given, modules, hooks, tensors, Tensor._version, Tensor.data_ptr)
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
