@@ -83,10 +83,12 @@ class OpenVino(Engine):
     precisions: ClassVar[dict[torch.dtype, str]] = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
     def unsuited(self, batch: int, dtype: torch.dtype) -> str | None:
+        if dtype == torch.float32:
+            return None
         import openvino
 
         can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if dtype in self.precisions and (dtype != torch.bfloat16 or "BF16" in can):
+        if dtype == torch.bfloat16 and "BF16" in can:
             return None
         return f"OpenVINO has no kernels for {dtype} on this processor; it has {', '.join(can)}"
 
