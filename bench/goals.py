@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 
 from .record import Row
-from .selection import SUBJECT, is_subject
-from .tables import grouped
+from .selection import SUBJECT
+from .tables import fastest_peer, grouped
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
     known = {(goal.network, goal.resolution, batch): goal for goal in GOALS for batch in goal.batches}
     for by_provider in grouped(row for row in rows if row.environment.device == "cpu").values():
         subject = by_provider.get(SUBJECT)
-        peers = [row for name, row in by_provider.items() if not is_subject(name) and row.p50_ms is not None]
+        peer = fastest_peer(by_provider)
         goal = subject and known.get((subject.case, subject.resolution, subject.batch))
-        if goal is None or subject.dtype not in goal.ratio or subject.p50_ms is None or not peers:
+        if goal is None or subject.dtype not in goal.ratio or subject.p50_ms is None or peer is None:
             continue
         share = None
         if goal.of_product and subject.dtype == "float32" and subject.gflops and subject.gemm_gflops:
             share = subject.gflops / subject.gemm_gflops
-        yield Verdict(goal, subject, min(peers, key=lambda row: row.p50_ms), share)
+        yield Verdict(goal, subject, peer, share)
 
 
 def report(rows: Sequence[Row]) -> RenderableType:

@@ -49,6 +49,12 @@ def speedup(by_provider: dict[str, Row], peer: str) -> float | None:
     return other.p50_ms / subject.p50_ms
 
 
+def fastest_peer(by_provider: dict[str, Row]) -> Row | None:
+    """The fastest peer at a problem, or None when none was timed."""
+    timed = [row for name, row in by_provider.items() if not is_subject(name) and row.p50_ms is not None]
+    return min(timed, key=lambda row: row.p50_ms, default=None)
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """The mean that fits ratios: that of a and 1/a is 1."""
     return math.exp(sum(math.log(value) for value in values) / len(values))

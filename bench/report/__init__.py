@@ -9,11 +9,11 @@ from bench.appearance import FAMILIES
 from bench.errors import BenchError
 from bench.record import Row
 from bench.selection import SUBJECT
-from bench.tables import TRAINING_BASELINES, geometric_mean, grouped
+from bench.tables import TRAINING_BASELINES, fastest_peer, geometric_mean, grouped
 
 from . import evidence, kernels, networks, processes
 from .page import Machine, Report, Section, Tile
-from .wording import best_of_family, breakable, fastest_peer, several, times
+from .wording import best_of_family, breakable, several, times
 
 _HERE = Path(__file__).parent
 Run = tuple[str, Sequence[Row]]
@@ -94,7 +94,7 @@ def _training_tiles(rows: Sequence[Row]) -> list[Tile]:
             if own is None or own.p50_ms is None:
                 continue
             if best is not None:
-                ratios.setdefault(own.batch, []).append(best / own.p50_ms)
+                ratios.setdefault(own.batch, []).append(best.p50_ms / own.p50_ms)
             if own.held_bytes and baseline is not None and baseline.held_bytes:
                 held.append(own.held_bytes / baseline.held_bytes)
         if ratios:

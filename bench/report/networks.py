@@ -11,11 +11,11 @@ from bench.record import Row
 from bench.scaling import Curves, ms_per_image
 from bench.scaling import curves as curves_of
 from bench.selection import SUBJECT, is_subject
-from bench.tables import TRAINING_BASELINES, grouped, providers, speedup
+from bench.tables import TRAINING_BASELINES, fastest_peer, grouped, providers, speedup
 
 from . import charts, wording
 from .page import Cell, Figure, Panel, Section, Table
-from .wording import css_of, fastest_peer, legend, milliseconds, number, ratio_cell, times
+from .wording import css_of, legend, milliseconds, number, ratio_cell, times
 
 Problems = dict[tuple, dict[str, Row]]
 # A ratio axis that ends before this would make 1.1 look like much.
@@ -190,7 +190,7 @@ def _train_table(rows: Sequence[Row], dtype: str) -> Table:
         for name in taking_part(list(found.values())):
             row = found[name]
             held = row.held_bytes / baseline.held_bytes if baseline and baseline.held_bytes and row.held_bytes else None
-            ratio = best / row.p50_ms if best and row.p50_ms else None
+            ratio = best.p50_ms / row.p50_ms if best and row.p50_ms else None
             errors = "-" if row.error is None else f"{row.error:.1e}"
             body.append(
                 [

@@ -72,12 +72,6 @@ def legend(names: Sequence[str]) -> list[Key]:
     return [Key(title(name), f"mark {css[name]}", shape(place)) for place, name in enumerate(names)]
 
 
-def fastest_peer(by_provider: dict[str, Row]) -> float | None:
-    """Milliseconds of the fastest peer at a problem, or None when none was timed."""
-    found = [row.p50_ms for name, row in by_provider.items() if not is_subject(name)]
-    return min((time for time in found if time is not None), default=None)
-
-
 def best_of_family(by_provider: dict[str, Row], family: str) -> float | None:
     """Milliseconds of the fastest of a family at a problem, or None when none was timed."""
     _, names = FAMILIES[family]
