@@ -27,22 +27,24 @@ struct DepthwiseRow {
   float* sums;       // (c) or null
   int64_t iy0;       // input row of kernel row 0
   int64_t kh0, kh1;  // kernel rows that fall on the image
+  int64_t pitch;     // from an input row to the next
 
-  DepthwiseRow(const DepthwiseParams& p, int64_t row) {
+  DepthwiseRow(const DepthwiseParams& p, int64_t row, const Channels& channels) {
     const ConvShape& s = p.shape;
     const int64_t n = row / s.oh, oy = row % s.oh;
-    image = static_cast<const T*>(p.x) + (p.x_rows ? 0 : n * s.h * s.w * s.c);
+    pitch = s.w * channels.pitch;
+    image = static_cast<const T*>(p.x) + (p.x_rows ? 0 : n * s.h * pitch);
     y = static_cast<T*>(p.y) + (row - p.y_row0) * s.ow * s.c;
     sums = p.row_sums ? p.row_sums + row * s.c : nullptr;
     iy0 = oy * s.stride_h - s.pad_top;
     kh0 = iy0 < 0 ? std::min(s.kh, (-iy0 + s.dilation_h - 1) / s.dilation_h) : 0;
     kh1 = std::min(s.kh, iy0 < s.h ? (s.h - iy0 + s.dilation_h - 1) / s.dilation_h : 0);
-    if (sums) std::fill(sums, sums + s.c, 0.0f);
+    if (sums) std::fill(sums + channels.first, sums + channels.last, 0.0f);
   }
   // The row of x that a kernel row falls on.
   const T* input(const DepthwiseParams& p, int64_t kh) const {
     const int64_t iy = iy0 + kh * p.shape.dilation_h;
-    return image + (p.x_rows ? iy % p.x_rows : iy) * p.shape.w * p.shape.c;
+    return image + (p.x_rows ? iy % p.x_rows : iy) * pitch;
   }
 };
 
@@ -141,6 +143,7 @@ template <class T, int K>
 struct DepthwiseTile {
   const T* in[K];  // the first column in every kernel row; only in [kh0, kh1)
   int kh0, kh1;
+  int64_t pitch;          // from an input pixel to the next
   int left, right;        // its columns [left, right) are on the image
   int columns, repeated;  // of the output, and those of them that the tile before has made
   const float *weight, *bias;
@@ -148,12 +151,12 @@ struct DepthwiseTile {
   float* sums;
 };
 
-// Channels [c0, c1) of a tile; the last vector overlaps the one before where they do not fill it. With Few there is
-// less than one vector of channels in all.
+// Channels [c0, c1) of a tile, of `channels`; the last vector overlaps the one before where they do not fill it. With
+// Few there is less than one vector of channels in all.
 template <class S, class T, int K, int Stride, int Columns, Fit Fitting, bool Few, class F>
 void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t c0, int64_t c1) {
   constexpr int kSpan = (Columns - 1) * Stride + K;
-  const Pitch pitch(channels * static_cast<int64_t>(sizeof(T)));
+  const Pitch pitch(t.pitch * static_cast<int64_t>(sizeof(T))), out_pitch(channels * static_cast<int64_t>(sizeof(T)));
   const int left = t.left, right = t.right;
   for (int64_t next = c0; next < c1; next += S::kLanes) {
     const int lanes = Few ? static_cast<int>(channels) : S::kLanes;
@@ -191,12 +194,12 @@ void depthwise_tile(const DepthwiseTile<T, K>& t, F f, int64_t channels, int64_t
     const int repeated = Fitting == Fit::kInside ? 0 : t.repeated;
     const float* bias = t.bias ? t.bias + c : nullptr;
     float* sums = t.sums ? t.sums + c : nullptr;
-    finish_tile(acc, f, DepthwiseOutput<T>{bias, t.y + c, sums, columns, repeated, first, lanes}, pitch);
+    finish_tile(acc, f, DepthwiseOutput<T>{bias, t.y + c, sums, columns, repeated, first, lanes}, out_pitch);
   }
 }
 
 template <class S, class T, int K, int Stride, int Columns, class F>
-void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
+void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1, const Channels& channels) {
   const AnyActivation any{p.act};
   constexpr int kSpan = (Columns - 1) * Stride + K;
   constexpr int64_t kLine = std::max<int64_t>(64 / sizeof(T), S::kLanes);
@@ -207,11 +210,11 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
     const int rows = static_cast<int>(std::min<int64_t>(kStripRows, row1 - first));
     DepthwiseTile<T, K> tiles[kStripRows];
     for (int r = 0; r < rows; ++r) {
-      const DepthwiseRow<T> row(p, first + r);
+      const DepthwiseRow<T> row(p, first + r, channels);
       DepthwiseTile<T, K>& t = tiles[r];
       t.kh0 = static_cast<int>(row.kh0), t.kh1 = static_cast<int>(row.kh1);
-      for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] = row.input(p, kh) - s.pad_left * s.c;
-      t.weight = p.weight, t.bias = p.bias, t.y = row.y, t.sums = row.sums;
+      for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] = row.input(p, kh) - s.pad_left * channels.pitch;
+      t.pitch = channels.pitch, t.weight = p.weight, t.bias = p.bias, t.y = row.y, t.sums = row.sums;
     }
     for (int64_t next = 0, before = 0; next < s.ow; next += Columns) {
       const int columns = static_cast<int>(std::min<int64_t>(Columns, s.ow));
@@ -225,11 +228,11 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
       for (int r = 0; r < rows; ++r) {
         DepthwiseTile<T, K>& t = tiles[r];
         t.left = left, t.right = right, t.columns = columns, t.repeated = static_cast<int>(next - ox);
-        for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += moved * Stride * s.c;
+        for (int kh = t.kh0; kh < t.kh1; ++kh) t.in[kh] += moved * Stride * channels.pitch;
         t.y += moved * s.c;
       }
-      for (int64_t c0 = 0; c0 < s.c; c0 += kStrip) {
-        const int64_t c1 = std::min(s.c, c0 + kStrip);
+      for (int64_t c0 = channels.first; c0 < channels.last; c0 += kStrip) {
+        const int64_t c1 = std::min(channels.last, c0 + kStrip);
         for (int r = 0; r < rows; ++r) {
           if (s.c < S::kLanes) {
             depthwise_tile<S, T, K, Stride, Columns, Fit::kAny, true>(tiles[r], any, s.c, c0, c1);
@@ -247,32 +250,34 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
 }
 
 template <class S, class T, class Size, class F>
-void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1) {
+void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1, const Channels& channels) {
   // Only where it was measured: on other instruction sets it would cost the compiler minutes.
   if constexpr (S::kLanes == 8) {
     const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
-    if (covered(8) < covered(7)) return depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1);
+    if (covered(8) < covered(7)) {
+      return depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1, channels);
+    }
   }
-  depthwise_rows_of<S, T, Size::kernel, Size::stride, 7>(p, f, row0, row1);
+  depthwise_rows_of<S, T, Size::kernel, Size::stride, 7>(p, f, row0, row1, channels);
 }
 
 // Any kernel, stride and dilation: one output pixel at a time.
 template <class S, class T>
-void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1) {
+void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1, const Channels& channels) {
   const ConvShape& s = p.shape;
   const Pitch pitch(0);
   for (int64_t r = row0; r < row1; ++r) {
-    const DepthwiseRow<T> row(p, r);
+    const DepthwiseRow<T> row(p, r, channels);
     for (int64_t ox = 0; ox < s.ow; ++ox) {
       const int64_t ix0 = ox * s.stride_w - s.pad_left;
-      for (int64_t c = 0; c < s.c; c += S::kLanes) {
+      for (int64_t c = channels.first; c < channels.last; c += S::kLanes) {
         const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, s.c - c));
         S acc[1] = {S(0.0f)};
         for (int64_t kh = row.kh0; kh < row.kh1; ++kh) {
           for (int64_t kw = 0; kw < s.kw; ++kw) {
             const int64_t ix = ix0 + kw * s.dilation_w;
             if (ix < 0 || ix >= s.w) continue;
-            const T* at = row.input(p, kh) + ix * s.c + c;
+            const T* at = row.input(p, kh) + ix * channels.pitch + c;
             acc[0] = fma(S::load(at, lanes), S::load(p.weight + (kh * s.kw + kw) * s.c + c, lanes), acc[0]);
           }
         }
@@ -285,25 +290,25 @@ void depthwise_rows_general(const DepthwiseParams& p, int64_t row0, int64_t row1
 }
 
 template <class S, class T>
-void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1) {
+void depthwise_rows(const DepthwiseParams& p, int64_t row0, int64_t row1, const Channels& channels) {
   with_kernel_size(p.shape, [&](auto size) {
     using Size = decltype(size);
     if constexpr (Size::kernel == 0) {
-      depthwise_rows_general<S, T>(p, row0, row1);
+      depthwise_rows_general<S, T>(p, row0, row1, channels);
     } else if constexpr (std::is_same_v<T, float>) {
-      with_activation(p.act, [&](auto f) { depthwise_rows_fixed<S, T, Size>(p, f, row0, row1); });
+      with_activation(p.act, [&](auto f) { depthwise_rows_fixed<S, T, Size>(p, f, row0, row1, channels); });
     } else {
-      depthwise_rows_fixed<S, T, Size>(p, AnyActivation{p.act}, row0, row1);
+      depthwise_rows_fixed<S, T, Size>(p, AnyActivation{p.act}, row0, row1, channels);
     }
   });
 }
 
 template <class S>
-void depthwise(const DepthwiseParams& p, int64_t row0, int64_t row1) {
+void depthwise(const DepthwiseParams& p, int64_t row0, int64_t row1, const Channels& channels) {
   if (p.dtype == DType::kFloat32) {
-    depthwise_rows<S, float>(p, row0, row1);
+    depthwise_rows<S, float>(p, row0, row1, channels);
   } else {
-    depthwise_rows<S, bf16>(p, row0, row1);
+    depthwise_rows<S, bf16>(p, row0, row1, channels);
   }
 }
 

@@ -17,7 +17,7 @@
 
 namespace effops {
 
-// What a block of A and of the output may take of the L2 cache.
+// What a block of A may take of the L2 cache.
 constexpr int64_t kBlockBytes = 192 * 1024;
 // A block that is made takes so much of the L1 cache instead, where all panels together are so small that they stay in
 // the L2 cache.
@@ -78,30 +78,31 @@ inline __attribute__((always_inline)) void multiply(const From& rows, const floa
   }
 }
 
-// The columns [n, n + width) of B: their rows `ldb` apart, in a packed panel or in the weight itself, and their bias.
+// The columns [n, n + width) of B: their rows `ldb` apart, in a packed panel or in the weight itself, their bias, and
+// how far apart the rows of the output are that they make.
 struct Columns {
   const float* b;
   int64_t ldb;
   const float* bias;
-  int64_t n;
+  int64_t n, pitch;
 };
 
 // y = F(acc) + residual for a tile at row m.
 template <class S, class T, class F, int R, int V>
-inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmParams& p, int64_t m, int64_t n) {
+inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmParams& p, const Columns& c, int64_t m) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = F::apply(acc[r][v]);
   }
-  const int64_t columns = p.n - n;
-  T* y = static_cast<T*>(p.y) + m * p.n + n;
-  const T* residual = p.residual ? static_cast<const T*>(p.residual) + m * p.n + n : nullptr;
+  const int64_t columns = p.n - c.n;
+  T* y = static_cast<T*>(p.y) + m * c.pitch + c.n;
+  const T* residual = p.residual ? static_cast<const T*>(p.residual) + m * c.pitch + c.n : nullptr;
   if (columns >= V * S::kLanes && !residual) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v].store(y + r * p.n + v * S::kLanes);
+      for (int v = 0; v < V; ++v) acc[r][v].store(y + r * c.pitch + v * S::kLanes);
     }
     return;
   }
@@ -109,7 +110,7 @@ inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmPara
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const int64_t at = r * p.n + v * S::kLanes;
+      const int64_t at = r * c.pitch + v * S::kLanes;
       const int lanes = static_cast<int>(std::min<int64_t>(S::kLanes, columns - v * S::kLanes));
       if (lanes == S::kLanes) {
         (residual ? acc[r][v] + S::load(residual + at) : acc[r][v]).store(y + at);
@@ -153,7 +154,7 @@ inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const 
     }
     before = total, stride = V * S::kLanes;
   }
-  finish<S, T, F>(sum, p, m, c.n);
+  finish<S, T, F>(sum, p, c, m);
 }
 
 // Rows [m0, m1) of one panel, the first of which is `rows`, in tiles of R rows. Where they do not come out even, the
@@ -182,11 +183,12 @@ void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t
 
 // Rows [m0, m1) of the i-th panel, the first of which is `rows`.
 template <class S, class From, class T>
-void multiply_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, const From& rows, int64_t m0, int64_t m1) {
+void multiply_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, const From& rows, int64_t m0, int64_t m1,
+                    int64_t pitch) {
   const int64_t n = layout.before(i) * S::kLanes, width = layout.width(i) * S::kLanes;
   const float* panel = p.panels + n * Panels<S>::rows(p.k, p.dtype);
   const bool in_place = p.weight && n + width <= p.n;
-  const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n};
+  const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n, pitch};
   layout.with_width(i, [&](auto vectors) {
     with_activation(p.act,
                     [&](auto f) { gemm_panel<S, From, T, decltype(vectors)::value, decltype(f)>(p, rows, c, m0, m1); });
@@ -213,10 +215,10 @@ void make_rows(const GemmParams& p, int64_t m0, int64_t m1, A* rows, int64_t lda
 }
 
 // Of how many rows the blocks are that `rows` are taken in.
-template <class S, class A, class T>
+template <class S, class A>
 int64_t rows_a_block(const GemmParams& p, bool direct, int64_t step, int64_t rows) {
   const int64_t row_bytes = static_cast<int64_t>(sizeof(A)) * p.k;
-  const int64_t fitting = kBlockBytes / (row_bytes + static_cast<int64_t>(sizeof(T)) * p.n);
+  const int64_t fitting = kBlockBytes / row_bytes;
   // In the L1 cache only where it was measured.
   if (S::kLanes != 8 || direct || p.conv || row_bytes * p.n > kPanelBytes) {
     return std::max<int64_t>(1, fitting / step) * step;
@@ -230,11 +232,12 @@ int64_t rows_a_block(const GemmParams& p, bool direct, int64_t step, int64_t row
 // apart. `step` is what tiles of every height come out even in.
 template <class S, class A, class T, class F>
 void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step, int64_t m0, int64_t m1, F f) {
-  const int64_t block = rows_a_block<S, A, T>(p, direct, step, m1 - m0);
-  A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block, m1 - m0) * lda);
+  const int64_t block = rows_a_block<S, A>(p, direct, step, m1 - m0);
+  A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block + step, m1 - m0) * lda);
   const int64_t* offsets = p.conv ? patch_offsets(p) : nullptr;
-  for (int64_t m = m0; m < m1; m += block) {
-    const int64_t end = std::min(m + block, m1);
+  for (int64_t m = m0, end; m < m1; m = end) {
+    // The last block takes rows that would not fill tiles of their own.
+    end = m1 - m < block + step ? m1 : m + block;
     const A* a = rows;
     if (direct) {
       a = static_cast<const A*>(p.x) + m * p.k;
@@ -248,13 +251,13 @@ void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step,
 }
 
 template <class S, class A, class T>
-void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
+void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
   const Panels<S> layout(p.n);
   // Pairs of bfloat16 read up to one value past an odd k: such rows are copied and padded.
   const int64_t lda = p.k + (std::is_same_v<A, bf16> && p.k % 2);
   const bool direct = std::is_same_v<A, T> && !p.gate && !p.conv && lda == p.k;
   for_row_blocks<S, A, T>(p, direct, lda, Panels<S>::kRowStep, m0, m1, [&](const A* a, int64_t m, int64_t end) {
-    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Rows<A>, T>(p, layout, i, {a, lda}, m, end);
+    for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Rows<A>, T>(p, layout, i, {a, lda}, m, end, pitch);
   });
 }
 
@@ -266,7 +269,7 @@ inline bool reads_image(const GemmParams& p) { return p.conv && p.conv->ow >= kD
 
 // A dense convolution, row of the output by row: only where patches hang over the image are they made.
 template <class S>
-void convolve(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
+void convolve(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
   const Panels<S> layout(p.n);
   const ConvShape& s = *p.conv;
   const int64_t* offsets = patch_offsets(p);
@@ -279,15 +282,17 @@ void convolve(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64
     const bool whole = iy >= 0 && iy + (s.kh - 1) * s.dilation_h < s.h;
     const int64_t begin_inside = whole ? std::clamp(first, ox, end) : end;
     const int64_t end_inside = whole ? std::clamp(last, begin_inside, end) : end;
-    if (ox < begin_inside) gemm_block<S, float, float>(p, m, m + begin_inside - ox, panel0, panel1);
+    if (ox < begin_inside) gemm_block<S, float, float>(p, m, m + begin_inside - ox, panel0, panel1, pitch);
     if (begin_inside < end_inside) {
       const int64_t ix = begin_inside * s.stride_w - s.pad_left;
       const float* a = static_cast<const float*>(p.x) + n * p.x_stride_n + iy * p.x_stride_h + ix * p.x_stride_w;
       const Patches patches{a, s.stride_w * p.x_stride_w, offsets};
       const int64_t from = m + begin_inside - ox, to = m + end_inside - ox;
-      for (int64_t i = panel0; i < panel1; ++i) multiply_panel<S, Patches, float>(p, layout, i, patches, from, to);
+      for (int64_t i = panel0; i < panel1; ++i) {
+        multiply_panel<S, Patches, float>(p, layout, i, patches, from, to, pitch);
+      }
     }
-    if (end_inside < end) gemm_block<S, float, float>(p, m + end_inside - ox, m + end - ox, panel0, panel1);
+    if (end_inside < end) gemm_block<S, float, float>(p, m + end_inside - ox, m + end - ox, panel0, panel1, pitch);
     m += end - ox;
   }
 }
@@ -297,13 +302,13 @@ template <class S, class T>
 using Operand = std::conditional_t<S::kBf16Dot, T, float>;
 
 template <class S>
-void gemm(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
+void gemm(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
   if (p.dtype == DType::kFloat32 && reads_image(p)) {
-    convolve<S>(p, m0, m1, panel0, panel1);
+    convolve<S>(p, m0, m1, panel0, panel1, pitch);
   } else if (p.dtype == DType::kFloat32) {
-    gemm_block<S, float, float>(p, m0, m1, panel0, panel1);
+    gemm_block<S, float, float>(p, m0, m1, panel0, panel1, pitch);
   } else {
-    gemm_block<S, Operand<S, bf16>, bf16>(p, m0, m1, panel0, panel1);
+    gemm_block<S, Operand<S, bf16>, bf16>(p, m0, m1, panel0, panel1, pitch);
   }
 }
 

@@ -89,12 +89,12 @@ inline __attribute__((always_inline)) void amx_step(const bf16* a, int64_t lda, 
 
 // y = F(sums) + residual for R rows of sums.
 template <class S, class F, int R, int V>
-inline void finish_sums(const GemmParams& p, const float* sums, int64_t m, int64_t n) {
+inline void finish_sums(const GemmParams& p, const float* sums, const Columns& c, int64_t m) {
   S acc[R][V];
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < V; ++v) acc[r][v] = S::load(sums + r * kAmxColumns + v * S::kLanes);
   }
-  finish<S, bf16, F>(acc, p, m, n);
+  finish<S, bf16, F>(acc, p, c, m);
 }
 
 // y = F(A B + bias) + residual for rows [m0, m1), which `rows` begins with, and V vectors of columns. What the loop
@@ -122,19 +122,19 @@ void amx_columns(const GemmParams& p, AmxRows rows, AmxCover cover, Columns c, i
     if constexpr (R == 2) tile_store<2>(sums + cover.lower * kAmxColumns, kStride);
     if constexpr (R == 2 && V == 2) tile_store<3>(sums + cover.lower * kAmxColumns + kTileRows, kStride);
     int64_t r = 0;
-    for (; r + 4 <= cover.height; r += 4) finish_sums<S, F, 4, V>(p, sums + r * kAmxColumns, m + r, c.n);
-    for (; r < cover.height; ++r) finish_sums<S, F, 1, V>(p, sums + r * kAmxColumns, m + r, c.n);
+    for (; r + 4 <= cover.height; r += 4) finish_sums<S, F, 4, V>(p, sums + r * kAmxColumns, c, m + r);
+    for (; r < cover.height; ++r) finish_sums<S, F, 1, V>(p, sums + r * kAmxColumns, c, m + r);
   }
 }
 
 // Rows [m0, m1) of the i-th panel.
 template <class S>
 void amx_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, const AmxRows& rows, const AmxCover& cover,
-               int64_t m0, int64_t m1) {
+               int64_t m0, int64_t m1, int64_t pitch) {
   const int64_t first = layout.before(i) * S::kLanes, width = layout.width(i) * S::kLanes;
   const float* bias = p.panels + first * Panels<S>::rows(p.k, DType::kBFloat16);
   for (int64_t j = 0; j < width; j += kAmxColumns) {
-    const Columns c{bias + width + j, width, bias + j, first + j};
+    const Columns c{bias + width + j, width, bias + j, first + j, pitch};
     with_activation(p.act, [&](auto f) {
       using F = decltype(f);
       const bool both = cover.lower > 0, wide = width - j > S::kLanes;
@@ -159,7 +159,7 @@ void copy_tails(const bf16* x, int64_t k, int64_t count, bf16* tails) {
 }
 
 template <class S>
-void gemm_amx(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1) {
+void gemm_amx(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
   static_assert(S::kLanes == kTileRows && S::kPairRows == kTileRows, "a vector of columns is a tile of B");
   const Panels<S> layout(p.n);
   const int64_t steps = p.k / kAmxStep, padded = (p.k + kAmxStep - 1) / kAmxStep * kAmxStep;
@@ -174,7 +174,7 @@ void gemm_amx(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64
     }
     const AmxCover cover(end - m);
     tiles.configure(cover);
-    for (int64_t i = panel0; i < panel1; ++i) amx_panel<S>(p, layout, i, rows, cover, m, end);
+    for (int64_t i = panel0; i < panel1; ++i) amx_panel<S>(p, layout, i, rows, cover, m, end, pitch);
   });
 }
 

@@ -16,17 +16,19 @@ namespace effops {
 // likes; the result does not depend on the split.
 struct Kernels {
   const char* isa;
-  // Output rows [row0, row1) of n * oh.
-  void (*depthwise)(const DepthwiseParams&, int64_t row0, int64_t row1);
-  // Panels that a weight of n columns is packed into, and the floats that all of them take.
+  // Output rows [row0, row1) of n * oh, these channels of them; how x lies, not y. The first and the last channel are
+  // the edges of panels.
+  void (*depthwise)(const DepthwiseParams&, int64_t row0, int64_t row1, const Channels&);
+  // Panels that a weight of n columns is packed into, the column that one begins with, and the floats that all take.
   int64_t (*panel_count)(int64_t n);
+  int64_t (*panel_column)(int64_t n, int64_t panel);
   int64_t (*panel_floats)(int64_t n, int64_t k, DType dtype);
   // Packs panels [panel0, panel1) of a weight and its bias (or null) for images of this dtype. The weights of panels
   // without columns beyond n are left out where they are read as they lie.
   void (*pack_panels)(const WeightView&, const float* bias, DType dtype, bool in_place, float* panels, int64_t panel0,
                       int64_t panel1);
-  // Rows [m0, m1) and panels [panel0, panel1) of the output.
-  void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
+  // Rows [m0, m1) and panels [panel0, panel1) of the output, whose rows lie `pitch` apart.
+  void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch);
   // The two layers of the gate: rows [row0, row1) of their weights, for all images.
   void (*se_reduce)(const SeParams&, float* hidden, int64_t row0, int64_t row1);
   void (*se_expand)(const SeParams&, const float* hidden, int64_t row0, int64_t row1);

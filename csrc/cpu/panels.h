@@ -68,6 +68,11 @@ int64_t panel_count(int64_t n) {
 }
 
 template <class S>
+int64_t panel_column(int64_t n, int64_t panel) {
+  return std::min(n, Panels<S>(n).before(panel) * S::kLanes);
+}
+
+template <class S>
 int64_t panel_floats(int64_t n, int64_t k, DType dtype) {
   return Panels<S>(n).vectors * S::kLanes * Panels<S>::rows(k, dtype);
 }

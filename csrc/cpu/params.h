@@ -7,6 +7,12 @@ namespace effops {
 
 constexpr int64_t bytes_of(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
+// Channels [first, last) of an image, and how many values lie from one of its pixels to the next: as many as it has
+// channels or, of an image that holds only these, fewer.
+struct Channels {
+  int64_t first, last, pitch;
+};
+
 // y = a + b, value by value.
 struct AddParams {
   int64_t count;

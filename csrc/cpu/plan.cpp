@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "memory.h"
+#include "team.h"
 
 namespace effops {
 namespace {
@@ -257,15 +258,19 @@ void Plan::run_steps(void* const* outside, const F& run_step) const {
 }
 
 void Plan::run(void* const* outside, const Threads& threads) const {
-  run_steps(outside, [&](const Step& step, void* const* operands) { step.kernel(operands, threads); });
+  run_as_team(threads, [&](const Threads& team) {
+    run_steps(outside, [&](const Step& step, void* const* operands) { step.kernel(operands, team); });
+  });
 }
 
 std::vector<double> Plan::profile(void* const* outside, const Threads& threads) const {
   std::vector<double> seconds;
-  run_steps(outside, [&](const Step& step, void* const* operands) {
-    const auto begin = std::chrono::steady_clock::now();
-    step.kernel(operands, threads);
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  run_as_team(threads, [&](const Threads& team) {
+    run_steps(outside, [&](const Step& step, void* const* operands) {
+      const auto begin = std::chrono::steady_clock::now();
+      step.kernel(operands, team);
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    });
   });
   return seconds;
 }

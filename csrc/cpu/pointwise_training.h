@@ -157,7 +157,7 @@ void stats_part(const PointwiseStatsParams& p, int64_t part) {
       pad_pairs(rows, lda, end - m, k);
     }
     for (int64_t i = 0; i < layout.count; ++i) {
-      multiply_panel<S, Rows<A>, T>(product, layout, i, {a, lda}, m, end);
+      multiply_panel<S, Rows<A>, T>(product, layout, i, {a, lda}, m, end, product.n);
       const int64_t at = layout.before(i) * S::kLanes, count = std::min(n - at, layout.width(i) * int64_t{S::kLanes});
       const T* columns = u + m * n + at;
       if (m == first) first_mean<S>(columns, end - m, count, n, shift + at);
@@ -230,7 +230,7 @@ class PointwiseBackward {
       const int64_t panel1 = std::min(panel0 + group_, layout_.count);
       if (p_.product.y) {
         for (int64_t i = panel0; i < panel1; ++i)
-          multiply_panel<S, Rows<A>, T>(p_.product, layout_, i, {a, lda}, m0, m1);
+          multiply_panel<S, Rows<A>, T>(p_.product, layout_, i, {a, lda}, m0, m1, p_.product.n);
       }
       const int64_t c0 = layout_.before(panel0) * S::kLanes;
       const int64_t count = std::min(c_, layout_.before(panel1) * S::kLanes) - c0;

@@ -26,18 +26,18 @@ void keep_panels(Plan& plan, GemmParams& p, const WeightView& weight, const Vect
   });
 }
 
-// A dense convolution without residual, as the step after it may find it.
-struct Dense {
+// A dense or pointwise convolution without gate and residual, as the step after it may find it.
+struct Convolution {
   GemmParams gemm;
-  ConvShape shape;
+  ConvShape shape;  // if gemm.conv is set
 };
 
 // The depthwise convolution that starts `params` with the dense one that made its images in place of an expansion:
 // pays and what it takes; or nothing.
 std::optional<std::pair<MbconvParams, PackedMbconv>> with_stem(const std::any& before, MbconvParams params,
                                                                PackedMbconv packed) {
-  const Dense* dense = std::any_cast<Dense>(&before);
-  if (!dense || dense->gemm.y != params.x || params.expands) return std::nullopt;
+  const Convolution* dense = std::any_cast<Convolution>(&before);
+  if (!dense || !dense->gemm.conv || dense->gemm.y != params.x || params.expands) return std::nullopt;
   // With squeeze-excite the residual would be gone when the gate is there.
   if (params.residual && params.hidden) return std::nullopt;
   params.expands = true, params.in = dense->gemm.k, params.x = dense->gemm.x;
@@ -81,6 +81,16 @@ void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightVie
                  execute_hidden(q, found->second, threads);
                });
   }
+  const Convolution* expand = std::any_cast<Convolution>(&before);
+  if (!expand || expand->gemm.conv || expand->gemm.y != p.x) return;
+  const ExpandDepthwise block{expand->gemm, p};
+  if (!pays_by_channels(block)) return;
+  plan.offer("expand_depthwise", {reads(block.expand.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
+             [block](void* const* at, const Threads& threads) {
+               ExpandDepthwise q = block;
+               q.expand.x = at[0], q.depthwise.y = at[1];
+               execute_by_channels(q, static_cast<float*>(at[2]), threads);
+             });
 }
 
 void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight, const VectorView& bias) {
@@ -96,7 +106,7 @@ void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight,
         q.x = at[0], q.gate = static_cast<const float*>(at[1]), q.residual = at[2], q.y = at[3];
         execute_gemm(q, threads);
       },
-      p.conv && !p.residual ? std::any(Dense{p, shape}) : std::any());
+      p.gate || p.residual ? std::any() : std::any(Convolution{p, shape}));
 }
 
 void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights) {

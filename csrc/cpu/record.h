@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plan.h"
+#include "run_expand_depthwise.h"
 #include "run_fused_mbconv.h"
 #include "run_mbconv.h"
 

@@ -11,17 +11,20 @@
 
 namespace effops {
 
+void mean_of_rows(const float* sums, int64_t parts, int64_t c, int64_t pixels, int64_t first, int64_t last,
+                  float* mean) {
+  std::fill(mean + first, mean + last, 0.0f);
+  for (int64_t part = 0; part < parts; ++part, sums += c) {
+    for (int64_t i = first; i < last; ++i) mean[i] += sums[i];
+  }
+  for (int64_t i = first; i < last; ++i) mean[i] /= static_cast<float>(pixels);
+}
+
 void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
                    const Threads& threads) {
   parallel(threads, n, parts * c, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) {
-      float* out = mean + image * c;
-      std::fill(out, out + c, 0.0f);
-      for (int64_t part = 0; part < parts; ++part) {
-        const float* in = sums + (image * parts + part) * c;
-        for (int64_t i = 0; i < c; ++i) out[i] += in[i];
-      }
-      for (int64_t i = 0; i < c; ++i) out[i] /= static_cast<float>(pixels);
+      mean_of_rows(sums + image * parts * c, parts, c, pixels, 0, c, mean + image * c);
     }
   });
 }
@@ -39,7 +42,7 @@ void execute_depthwise(DepthwiseParams params, float* pooled, const Threads& thr
   const ConvShape& s = params.shape;
   params.row_sums = pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   parallel(threads, s.n * s.oh, s.ow * s.c * s.kh * s.kw,
-           [&](int64_t begin, int64_t end) { k.depthwise(params, begin, end); });
+           [&](int64_t begin, int64_t end) { k.depthwise(params, begin, end, {0, s.c, s.c}); });
   if (pooled) mean_of_parts(params.row_sums, s.n, s.oh, s.c, s.oh * s.ow, pooled, threads);
 }
 
@@ -60,10 +63,14 @@ void execute_gemm(const GemmParams& params, const Threads& threads) {
   const bool uneven = most_panels * count * 20 > panels * 21;
   if (rows_a_thread < (uneven ? 48 : 128) && panels >= 2 * count) {
     parallel(threads, panels, params.m * params.k * params.n / panels,
-             [&](int64_t begin, int64_t end) { k.gemm(params, 0, params.m, begin, end); });
+             [&](int64_t begin, int64_t end) { k.gemm(params, 0, params.m, begin, end, params.n); });
   } else {
-    parallel(threads, params.m, params.k * params.n,
-             [&](int64_t begin, int64_t end) { k.gemm(params, begin, end, 0, panels); });
+    // Few rows would read the weights too often for what they do with them; the last unit has those that are over.
+    constexpr int64_t kRows = 24;
+    const int64_t units = std::max<int64_t>(1, params.m / kRows);
+    const auto row = [&](int64_t unit) { return unit == units ? params.m : unit * kRows; };
+    parallel(threads, units, kRows * params.k * params.n,
+             [&](int64_t begin, int64_t end) { k.gemm(params, row(begin), row(end), 0, panels, params.n); });
   }
 }
 

@@ -6,14 +6,19 @@
 
 namespace effops {
 
-// Runs body(begin, end, context) over a partition of [begin, end) into ranges of at least `grain`, in
-// parallel. The signature is that of the stable C function behind torch's parallel_for.
+// Runs body(begin, end, context) over a partition of [begin, end) into ranges of about `grain` or more, in parallel; or
+// the whole on this thread. `self` is the Threads' own.
 using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
-using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
+using ParallelFor = void (*)(void* self, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
 
 struct Threads {
   ParallelFor parallel_for;
   int64_t count;
+  void* self = nullptr;
+
+  void run(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) const {
+    parallel_for(self, begin, end, grain, body, context);
+  }
 };
 
 // Each op comes in two parts. `execute_*` takes weights in the kernels' form. `run_*` takes them as they lie and brings
@@ -27,7 +32,11 @@ void run_depthwise(DepthwiseParams params, const WeightView& weight, const Vecto
 // `params.row_sums` is filled in here.
 void execute_depthwise(DepthwiseParams params, float* pooled, const Threads& threads);
 
-// mean[n, c] = sum over parts of sums[n, part, c] / pixels, in the order of the parts: the split never matters.
+// mean[c] = sum over parts of sums[part, c] / pixels for the channels [first, last) of c, in the order of the parts:
+// the split never matters.
+void mean_of_rows(const float* sums, int64_t parts, int64_t c, int64_t pixels, int64_t first, int64_t last,
+                  float* mean);
+// The same for every channel of n images.
 void mean_of_parts(const float* sums, int64_t n, int64_t parts, int64_t c, int64_t pixels, float* mean,
                    const Threads& threads);
 

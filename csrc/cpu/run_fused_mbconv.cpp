@@ -76,10 +76,10 @@ void run_rows(const FusedMbconvParams& p, PackedFusedMbconv c, int64_t begin, in
       copy_padded(p, n, oy, tile, static_cast<uint16_t*>(x));
     }
     c.expand.m = c.project.m = tile.oh * s.ow;
-    k.gemm(c.expand, 0, c.expand.m, 0, expand_panels);
+    k.gemm(c.expand, 0, c.expand.m, 0, expand_panels, s.oc);
     c.project.y = at(p.y, row * s.ow * p.out, p.dtype);
     c.project.residual = p.residual ? at(p.residual, row * s.ow * p.out, p.dtype) : nullptr;
-    k.gemm(c.project, 0, c.project.m, 0, project_panels);
+    k.gemm(c.project, 0, c.project.m, 0, project_panels, p.out);
   }
 }
 

@@ -52,20 +52,20 @@ void run_tiles(const MbconvParams& p, const PackedMbconv& given, const Tiles& ti
         const int64_t pixel = (n * s.h + row) * s.w;
         c.expand.y =
             reinterpret_cast<void*>(reinterpret_cast<intptr_t>(ring) + (slot * s.w - pixel) * s.c * bytes_of(p.dtype));
-        k.gemm(c.expand, pixel, pixel + count * s.w, 0, expand_panels);
+        k.gemm(c.expand, pixel, pixel + count * s.w, 0, expand_panels, s.c);
         row += count;
       }
       done = std::max(done, bottom);
     }
     if (!p.hidden) c.depthwise.y_row0 = first;
-    k.depthwise(c.depthwise, first, first + rows);
+    k.depthwise(c.depthwise, first, first + rows, {0, s.c, s.c});
     if (p.hidden) continue;
     const auto project = [&](int64_t row, int64_t count, const void* residual) {
       c.project.x = at(c.depthwise.y, (row - row0) * s.ow * s.c, p.dtype);
       c.project.y = at(p.y, (n * s.oh + row) * s.ow * p.out, p.dtype);
       c.project.residual = residual;
       c.project.m = count * s.ow;
-      k.gemm(c.project, 0, c.project.m, 0, project_panels);
+      k.gemm(c.project, 0, c.project.m, 0, project_panels, p.out);
     };
     if (!p.residual) {
       project(row0, rows, nullptr);
@@ -131,7 +131,14 @@ void execute_hidden(const MbconvParams& p, PackedMbconv c, const Threads& thread
   c.depthwise.row_sums = p.pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   const Tiles tiles(p);
   const int64_t work = (p.expands ? s.w * s.stride_h * p.in : 0) + s.ow * (s.kh * s.kw + (p.hidden ? 0 : p.out));
-  parallel(threads, s.n * s.oh, work * s.c, [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); });
+  // Where a range begins within an image, rows are expanded that the range before has, too.
+  const int64_t rows = s.n < 2 * threads.count ? 1 : s.oh;
+  const auto run = [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin * rows, end * rows); };
+  if (rows == 1) {
+    parallel_in_few(threads, s.n * s.oh, run);
+  } else {
+    parallel(threads, s.n, s.oh * work * s.c, run);
+  }
   if (p.pooled) mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
 }
 

@@ -14,7 +14,7 @@ extern const Kernels kKernels_scalar;
 extern const Kernels kKernels_avx2;
 extern const Kernels kKernels_avx512;
 extern const Kernels kKernels_avx512_bf16;
-void gemm_avx512_amx(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1);
+void gemm_avx512_amx(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch);
 #endif
 
 namespace {

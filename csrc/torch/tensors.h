@@ -19,7 +19,7 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 inline Threads threads() {
-  return {[](int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
+  return {[](void*, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
             TORCH_ERROR_CODE_CHECK(torch_parallel_for(begin, end, grain, body, context));
           },
           static_cast<int64_t>(torch::stable::get_num_threads())};

@@ -27,7 +27,7 @@ inline void check(bool good, const std::string& what) {
 }
 
 // Splits every loop over two real threads.
-inline void two_threads(int64_t begin, int64_t end, int64_t, effops::ParallelBody body, void* context) {
+inline void two_threads(void*, int64_t begin, int64_t end, int64_t, effops::ParallelBody body, void* context) {
   const int64_t middle = begin + (end - begin) / 2;
   std::thread other([&] { body(begin, middle, context); });
   body(middle, end, context);

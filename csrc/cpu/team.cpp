@@ -1,0 +1,146 @@
+#include "team.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace effops {
+namespace {
+
+// What the large parts of a loop come to, in eighths, and how many small ones there are for each of them.
+constexpr int64_t kLargeEighths = 6, kSmallParts = 2;
+// Bits of the mask of parts.
+constexpr int64_t kMostParts = 64;
+// Looks for work before the processor is left to others.
+constexpr int kLooks = 1 << 14;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Repeats `ready` until it is true.
+template <class F>
+void wait_until(const F& ready) {
+  for (int looks = 0; !ready(); ++looks) {
+    if (looks < kLooks) {
+      pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+class Team {
+ public:
+  explicit Team(int64_t count) : count_(count) {}
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  // The loop, on the thread that leads.
+  void run(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
+    if (begin >= end) return;
+    const Loop loop(begin, end, grain, count_, body, context);
+    if (loop.parts <= 1) return body(begin, end, context);
+    loop_ = loop;
+    finished_.store(0, std::memory_order_relaxed);
+    free_.store(~uint64_t{0} >> (kMostParts - loop.parts), std::memory_order_release);
+    while (take(0)) {
+    }
+    wait_until([&] { return finished_.load(std::memory_order_acquire) == loop.parts; });
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+  // What the others do until leave().
+  void join(int64_t thread) {
+    while (!over_.load(std::memory_order_acquire)) {
+      wait_until([&] { return free_.load(std::memory_order_relaxed) || over_.load(std::memory_order_relaxed); });
+      take(thread);
+    }
+  }
+  void leave() { over_.store(true, std::memory_order_release); }
+
+ private:
+  struct Loop {
+    int64_t begin = 0, end = 0, parts = 0, large = 0, large_units = 0;
+    ParallelBody body = nullptr;
+    void* context = nullptr;
+
+    Loop() = default;
+    Loop(int64_t first, int64_t last, int64_t grain, int64_t threads, ParallelBody f, void* with)
+        : begin(first), end(last), body(f), context(with) {
+      const int64_t units = end - begin;
+      grain = std::max<int64_t>(1, grain);
+      const int64_t most = std::min((units + grain - 1) / grain, kMostParts);
+      large = std::min(threads, most), parts = large;
+      if (most <= threads) return;
+      large_units = std::max<int64_t>(1, units * kLargeEighths / 8 / threads);
+      parts = std::min({most, threads * (1 + kSmallParts), threads + units - large_units * threads});
+    }
+    // Where a part begins: equal ones, or the large ones first.
+    int64_t from(int64_t part) const {
+      if (parts == large) return begin + (end - begin) * part / parts;
+      if (part <= large) return begin + large_units * part;
+      const int64_t rest = end - begin - large_units * large;
+      return begin + large_units * large + rest * (part - large) / (parts - large);
+    }
+  };
+
+  // Runs a part, this thread's own if it is free; false if none is.
+  bool take(int64_t thread) {
+    for (uint64_t free = free_.load(std::memory_order_acquire); free;) {
+      const uint64_t own = thread < kMostParts ? free & uint64_t{1} << thread : 0, bit = own ? own : free & -free;
+      free = free_.fetch_and(~bit, std::memory_order_acq_rel);
+      if (!(free & bit)) continue;
+      // The loop is this one until the part is finished, whichever it was when the thread looked for one.
+      const int64_t part = __builtin_ctzll(bit);
+      try {
+        loop_.body(loop_.from(part), loop_.from(part + 1), loop_.context);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        error_ = std::current_exception();
+      }
+      finished_.fetch_add(1, std::memory_order_release);
+      return true;
+    }
+    return false;
+  }
+
+  const int64_t count_;
+  Loop loop_;
+  std::mutex mutex_;
+  std::exception_ptr error_;
+  // Each in a cache line of its own.
+  alignas(64) std::atomic<uint64_t> free_{0};  // parts that nobody has taken
+  alignas(64) std::atomic<int64_t> finished_{0};
+  alignas(64) std::atomic<bool> over_{false};
+};
+
+}  // namespace
+
+void run_as_team(const Threads& threads, const std::function<void(const Threads&)>& f) {
+  if (threads.count <= 1) return f(threads);
+  Team team(threads.count);
+  auto member = [&](int64_t thread) {
+    if (thread > 0) return team.join(thread);
+    struct Leave {
+      Team& team;
+      ~Leave() { team.leave(); }
+    } leave{team};
+    f({[](void* self, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
+         static_cast<Team*>(self)->run(begin, end, grain, body, context);
+       },
+       threads.count, &team});
+  };
+  // Where one thread has to run several members, the first of them is the one that leads.
+  const ParallelBody body = [](int64_t begin, int64_t end, void* context) {
+    for (int64_t thread = begin; thread < end; ++thread) (*static_cast<decltype(member)*>(context))(thread);
+  };
+  threads.run(0, threads.count, 1, body, &member);
+}
+
+}  // namespace effops
