@@ -236,7 +236,7 @@ void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step,
   A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block + step, m1 - m0) * lda);
   const int64_t* offsets = p.conv ? patch_offsets(p) : nullptr;
   for (int64_t m = m0, end; m < m1; m = end) {
-    // The last block takes rows that would not fill tiles of their own.
+    // The last block takes the rows that are left, which might not fill a tile.
     end = m1 - m < block + step ? m1 : m + block;
     const A* a = rows;
     if (direct) {

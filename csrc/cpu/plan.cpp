@@ -244,33 +244,31 @@ void Plan::assign(std::vector<Value>& values) {
 }
 
 template <class F>
-void Plan::run_steps(void* const* outside, const F& run_step) const {
+void Plan::run_steps(void* const* outside, const Threads& threads, const F& run_step) const {
   const Arena arena(arena_bytes_);
-  std::vector<void*> operands;
-  for (const Step& step : steps_) {
-    operands.clear();
-    for (const Place& place : step.places) {
-      char* base = place.base < 2 ? arena.data() : static_cast<char*>(outside[place.base - 2]);
-      operands.push_back(place.base == 0 ? nullptr : base + place.offset);
+  run_as_team(threads, [&](const Threads& team) {
+    std::vector<void*> operands;
+    for (const Step& step : steps_) {
+      operands.clear();
+      for (const Place& place : step.places) {
+        char* base = place.base < 2 ? arena.data() : static_cast<char*>(outside[place.base - 2]);
+        operands.push_back(place.base == 0 ? nullptr : base + place.offset);
+      }
+      run_step([&] { step.kernel(operands.data(), team); });
     }
-    run_step(step, operands.data());
-  }
+  });
 }
 
 void Plan::run(void* const* outside, const Threads& threads) const {
-  run_as_team(threads, [&](const Threads& team) {
-    run_steps(outside, [&](const Step& step, void* const* operands) { step.kernel(operands, team); });
-  });
+  run_steps(outside, threads, [](const auto& step) { step(); });
 }
 
 std::vector<double> Plan::profile(void* const* outside, const Threads& threads) const {
   std::vector<double> seconds;
-  run_as_team(threads, [&](const Threads& team) {
-    run_steps(outside, [&](const Step& step, void* const* operands) {
-      const auto begin = std::chrono::steady_clock::now();
-      step.kernel(operands, team);
-      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-    });
+  run_steps(outside, threads, [&](const auto& step) {
+    const auto begin = std::chrono::steady_clock::now();
+    step();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   });
   return seconds;
 }

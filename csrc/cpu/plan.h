@@ -130,7 +130,7 @@ class Plan {
   void take_offers(const std::vector<Outside>& outside);
   void assign(std::vector<Value>& values);
   template <class F>
-  void run_steps(void* const* outside, const F& run_step) const;
+  void run_steps(void* const* outside, const Threads& threads, const F& run_step) const;
 
   std::shared_ptr<WeightStore> weights_;
   std::vector<Step> steps_;

@@ -82,7 +82,8 @@ void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightVie
                });
   }
   const Convolution* expand = std::any_cast<Convolution>(&before);
-  if (!expand || expand->gemm.conv || expand->gemm.y != p.x) return;
+  if (!expand || expand->gemm.conv || expand->gemm.y != p.x || expand->gemm.dtype != p.dtype) return;
+  if (expand->gemm.n != s.c || expand->gemm.m != s.n * s.h * s.w) return;
   const ExpandDepthwise block{expand->gemm, p};
   if (!pays_by_channels(block)) return;
   plan.offer("expand_depthwise", {reads(block.expand.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},

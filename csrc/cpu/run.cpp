@@ -66,10 +66,9 @@ void execute_gemm(const GemmParams& params, const Threads& threads) {
              [&](int64_t begin, int64_t end) { k.gemm(params, 0, params.m, begin, end, params.n); });
   } else {
     // Few rows would read the weights too often for what they do with them; the last unit has those that are over.
-    constexpr int64_t kRows = 24;
-    const int64_t units = std::max<int64_t>(1, params.m / kRows);
-    const auto row = [&](int64_t unit) { return unit == units ? params.m : unit * kRows; };
-    parallel(threads, units, kRows * params.k * params.n,
+    const int64_t rows = std::clamp<int64_t>(rows_a_thread, 1, 24), units = std::max<int64_t>(1, params.m / rows);
+    const auto row = [&](int64_t unit) { return unit == units ? params.m : unit * rows; };
+    parallel(threads, units, rows * params.k * params.n,
              [&](int64_t begin, int64_t end) { k.gemm(params, row(begin), row(end), 0, panels, params.n); });
   }
 }

@@ -6,8 +6,8 @@
 
 namespace effops {
 
-// Runs body(begin, end, context) over a partition of [begin, end) into ranges of about `grain` or more, in parallel; or
-// the whole on this thread. `self` is the Threads' own.
+// Runs body(begin, end, context) over a partition of [begin, end) in parallel, or the whole on this thread. There are
+// no more ranges than `grain` goes into it. `self` is the Threads' own.
 using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = void (*)(void* self, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
 

@@ -13,6 +13,8 @@ namespace {
 // What the expanded channels that are made at a time take of the L2 cache, and where one panel of them takes more, the
 // most of that.
 constexpr int64_t kChannelBytes = 64 * 1024, kPanelBytes = 96 * 1024;
+// The rows of the highest tiles.
+constexpr int64_t kFewestPixels = 16;
 
 // Panels [begin, end) of one image.
 void run_channels(const ExpandDepthwise& block, float* pooled, int64_t n, int64_t begin, int64_t end) {
@@ -38,7 +40,7 @@ bool pays_by_channels(const ExpandDepthwise& block) {
   const ConvShape& s = block.depthwise.shape;
   const Kernels& k = kernels();
   const int64_t panels = k.panel_count(s.c), columns = (s.c + panels - 1) / panels;
-  return s.h * s.w * columns * bytes_of(block.expand.dtype) <= kPanelBytes;
+  return (s.n == 1 || s.h * s.w >= kFewestPixels) && s.h * s.w * columns * bytes_of(block.expand.dtype) <= kPanelBytes;
 }
 
 void execute_by_channels(ExpandDepthwise block, float* pooled, const Threads& threads) {

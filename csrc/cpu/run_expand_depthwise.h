@@ -11,7 +11,8 @@ struct ExpandDepthwise {
   DepthwiseParams depthwise;
 };
 
-// Whether that beats one after the other: where an image of one panel's channels is small enough.
+// Whether that beats one after the other: where an image of one panel's channels is small enough, and has pixels enough
+// for products of its own.
 bool pays_by_channels(const ExpandDepthwise& block);
 
 // `block.depthwise.row_sums` is filled in here; `pooled` (n, c) receives the mean of y, or is null.

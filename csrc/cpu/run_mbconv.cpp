@@ -131,13 +131,15 @@ void execute_hidden(const MbconvParams& p, PackedMbconv c, const Threads& thread
   c.depthwise.row_sums = p.pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
   const Tiles tiles(p);
   const int64_t work = (p.expands ? s.w * s.stride_h * p.in : 0) + s.ow * (s.kh * s.kw + (p.hidden ? 0 : p.out));
-  // Where a range begins within an image, rows are expanded that the range before has, too.
-  const int64_t rows = s.n < 2 * threads.count ? 1 : s.oh;
-  const auto run = [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin * rows, end * rows); };
-  if (rows == 1) {
-    parallel_in_few(threads, s.n * s.oh, run);
+  const auto rows = [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin, end); };
+  const auto images = [&](int64_t begin, int64_t end) { run_tiles(p, c, tiles, begin * s.oh, end * s.oh); };
+  if (!p.expands) {
+    parallel(threads, s.n * s.oh, work * s.c, rows);
+  } else if (s.n >= 4 * threads.count) {
+    parallel(threads, s.n, s.oh * work * s.c, images);
   } else {
-    parallel(threads, s.n, s.oh * work * s.c, run);
+    // Where a range begins within an image, rows are expanded that the range before has, too.
+    parallel_in_few(threads, s.n * s.oh, rows);
   }
   if (p.pooled) mean_of_parts(c.depthwise.row_sums, s.n, s.oh, s.c, s.oh * s.ow, p.pooled, threads);
 }

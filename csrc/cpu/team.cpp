@@ -77,7 +77,8 @@ class Team {
       grain = std::max<int64_t>(1, grain);
       const int64_t most = std::min((units + grain - 1) / grain, kMostParts);
       large = std::min(threads, most), parts = large;
-      if (most <= threads) return;
+      // With fewer small parts than threads, these would be larger than the large ones.
+      if (most < 2 * threads) return;
       large_units = std::max<int64_t>(1, units * kLargeEighths / 8 / threads);
       parts = std::min({most, threads * (1 + kSmallParts), threads + units - large_units * threads});
     }

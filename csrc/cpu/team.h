@@ -7,8 +7,8 @@
 
 namespace effops {
 
-// Calls f on this thread with Threads whose loops the others join. All of them come from one loop of `threads`, in
-// which the others wait for what there is to do.
+// Calls f with Threads whose loops several threads share. All of them come from one loop of `threads`: the one that has
+// its first index calls f, the others wait for what there is to do. A thread that gets several takes them in order.
 //
 // A loop is cut into a large part for every thread and small ones that whoever is done first takes, since cores are not
 // equally fast: some have less clock, or share it with a stranger. A part that nobody has come for is taken by another

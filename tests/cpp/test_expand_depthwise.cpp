@@ -59,20 +59,24 @@ void run(const Case& t, const std::string& tier, DType dtype, bool pools) {
   }
 }
 
-// Where a panel of channels is large, nothing is merged.
-void large_images_stay_two_steps() {
+// Where a panel of channels is large, or several images have next to no pixels, nothing is merged.
+void others_stay_two_steps() {
   ExpandDepthwise block{};
   block.expand.dtype = DType::kFloat32;
   block.depthwise.shape = shape_of({1, 16, 64, 14, 14, 3, 1});
   check(pays_by_channels(block), "14 x 14 pixels by channels");
   block.depthwise.shape = shape_of({1, 16, 64, 112, 112, 3, 1});
   check(!pays_by_channels(block), "112 x 112 pixels by channels");
+  block.depthwise.shape = shape_of({1, 16, 64, 1, 1, 3, 1});
+  check(pays_by_channels(block), "one pixel by channels");
+  block.depthwise.shape = shape_of({8, 16, 64, 2, 2, 3, 1});
+  check(!pays_by_channels(block), "4 pixels of many images by channels");
 }
 
 }  // namespace
 
 int main() {
-  large_images_stay_two_steps();
+  others_stay_two_steps();
   // Fewer channels than a vector, odd numbers of them, one pixel, several groups a thread, kernels without a tile.
   const Case cases[] = {{1, 5, 3, 6, 5, 3, 1},   {2, 8, 19, 7, 7, 5, 1},     {3, 12, 40, 7, 7, 3, 2},
                         {1, 9, 67, 1, 1, 3, 1},  {1, 20, 201, 14, 13, 5, 2}, {2, 16, 168, 10, 10, 3, 1},

@@ -48,10 +48,18 @@ void every_unit_once(const Threads& threads, const std::string& what) {
       for (const int64_t size : sizes) {
         for (const int64_t grain : {int64_t{1}, int64_t{4}, size}) {
           std::vector<int> seen(static_cast<size_t>(size));
+          std::atomic<int64_t> largest{0};
           parallel_by(team, size, grain, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+            int64_t before = largest;
+            while (before < end - begin && !largest.compare_exchange_weak(before, end - begin)) {
+            }
           });
-          check(std::count(seen.begin(), seen.end(), 1) == size, what + ": " + std::to_string(size) + " units");
+          const std::string units = what + ": " + std::to_string(size) + " units by " + std::to_string(grain);
+          check(std::count(seen.begin(), seen.end(), 1) == size, units);
+          const int64_t most = (size + grain - 1) / std::max<int64_t>(1, grain);
+          const int64_t ranges = std::clamp<int64_t>(std::min(threads.count, most), 1, 64);
+          check(largest <= (size + ranges - 1) / ranges, units + ": an equal share at most");
           ++loops;
         }
       }
@@ -108,6 +116,9 @@ int main() {
   every_unit_once({real_threads<2, 0>, 7}, "seven members on two threads");
   every_unit_once({real_threads<3, 2000>, 3}, "threads that come late");
   every_unit_once({real_threads<4, 0>, 100}, "more members than parts");
+  for (const int64_t members : {3, 8, 31, 32, 33, 63, 64}) {
+    every_unit_once({real_threads<2, 0>, members}, std::to_string(members) + " members");
+  }
   few_ranges();
   errors_come_out();
   return failures != 0;
