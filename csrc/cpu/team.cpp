@@ -15,7 +15,7 @@ constexpr int64_t kLargeEighths = 6, kSmallParts = 2;
 // Bits of the mask of parts.
 constexpr int64_t kMostParts = 64;
 // Looks for work before the processor is left to others.
-constexpr int kLooks = 1 << 14;
+constexpr int kLooks = 1 << 11;
 
 void pause() {
 #if defined(__x86_64__)
