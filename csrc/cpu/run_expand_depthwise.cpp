@@ -12,7 +12,7 @@ namespace {
 
 // What the expanded channels that are made at a time take of the L2 cache, and where one panel of them takes more, the
 // most of that.
-constexpr int64_t kChannelBytes = 64 * 1024, kPanelBytes = 96 * 1024;
+constexpr int64_t kChannelBytes = 64 * 1024, kWidestPanelBytes = 96 * 1024;
 // The rows of the highest tiles.
 constexpr int64_t kFewestPixels = 16;
 
@@ -40,17 +40,18 @@ bool pays_by_channels(const ExpandDepthwise& block) {
   const ConvShape& s = block.depthwise.shape;
   const Kernels& k = kernels();
   const int64_t panels = k.panel_count(s.c), columns = (s.c + panels - 1) / panels;
-  return (s.n == 1 || s.h * s.w >= kFewestPixels) && s.h * s.w * columns * bytes_of(block.expand.dtype) <= kPanelBytes;
+  return (s.n == 1 || s.h * s.w >= kFewestPixels) &&
+         s.h * s.w * columns * bytes_of(block.expand.dtype) <= kWidestPanelBytes;
 }
 
 void execute_by_channels(ExpandDepthwise block, float* pooled, const Threads& threads) {
   const Kernels& k = kernels();
   const ConvShape& s = block.depthwise.shape;
   const int64_t panels = k.panel_count(s.c);
-  const int64_t panel_bytes = s.h * s.w * s.c * bytes_of(block.expand.dtype) / std::max<int64_t>(1, panels);
+  const int64_t panel_bytes = s.h * s.w * s.c * bytes_of(block.expand.dtype) / panels;
   const int64_t most = std::max<int64_t>(1, kChannelBytes / std::max<int64_t>(1, panel_bytes));
   block.depthwise.row_sums = pooled ? scratch<float>(Slot::kSums, s.n * s.oh * s.c) : nullptr;
-  const int64_t work = (s.h * s.w * block.expand.k + s.oh * s.ow * s.kh * s.kw) * s.c / std::max<int64_t>(1, panels);
+  const int64_t work = (s.h * s.w * block.expand.k + s.oh * s.ow * s.kh * s.kw) * s.c / panels;
   parallel(threads, s.n * panels, work, [&](int64_t begin, int64_t end) {
     for (int64_t next = begin, count; next < end; next += count) {
       const int64_t panel = next % panels, left = std::min(panels - panel, end - next);
