@@ -1,9 +1,9 @@
 // Matrix product with a prologue on A and an epilogue on the result: y = act(A B + bias) + residual.
 //
 // A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows, or from the
-// patches that a dense convolution lays over it. Where A is not in the image (a gate, bfloat16 without pair products,
-// patches that hang over) a block of rows is made in scratch first, small enough to stay in a cache while the panels
-// pass over it.
+// patches that a dense convolution lays over a frame of it. Where A is not there (a gate, bfloat16 without pair products,
+// patches of odd channels in pairs) a block of rows is made in scratch first, small enough to stay in a cache while the
+// panels pass over it.
 #pragma once
 
 #include <algorithm>
@@ -38,16 +38,17 @@ struct Rows {
   const A* at(int64_t k) const { return a + k; }
 };
 
-// Rows of A that are patches of an image, under output pixels side by side.
+// Rows of A that are patches of a frame, under output pixels side by side.
+template <class A>
 struct Patches {
-  using Value = float;
-  const float* a;
+  using Value = A;
+  const A* a;
   int64_t lda;             // from a pixel to the next
   const int64_t* offsets;  // of the elements of a patch
 
   Patches from_row(int64_t m) const { return {a + m * lda, lda, offsets}; }
   Patches from_k(int64_t k) const { return {a, lda, offsets + k}; }
-  const float* at(int64_t k) const { return a + offsets[k]; }
+  const A* at(int64_t k) const { return a + offsets[k]; }
 };
 
 // acc += A B over `steps` steps of k, front to back; a step is one k, or two where pairs of bfloat16 are multiplied.
@@ -162,8 +163,8 @@ inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const 
 template <class S, class From, class T, int V, class F>
 void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
-  // Only where it was measured: on other instruction sets it would cost the compiler minutes.
-  constexpr bool kEven = S::kLanes == 8 && !std::is_same_v<From, Patches>;
+  // Only where it was measured: elsewhere it would cost the compiler minutes.
+  constexpr bool kEven = S::kLanes == 8 || (S::kLanes == 16 && V > 2);
   const int64_t count = (m1 - m0 + R - 1) / R, lower = count * R - (m1 - m0);
   if (m1 - m0 < R) {
     for (int64_t m = m0; m < m1; ++m) gemm_tile<S, From, T, F, 1, V>(p, rows.from_row(m - m0), c, m);
@@ -233,8 +234,7 @@ int64_t rows_a_block(const GemmParams& p, bool direct, int64_t step, int64_t row
 template <class S, class A, class T, class F>
 void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step, int64_t m0, int64_t m1, F f) {
   const int64_t block = rows_a_block<S, A>(p, direct, step, m1 - m0);
-  A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block + step, m1 - m0) * lda);
-  const int64_t* offsets = p.conv ? patch_offsets(p) : nullptr;
+  A* rows = direct ? nullptr : scratch<A>(Slot::kRows, std::min(block + step, m1 - m0) * lda + kPiece<A>);
   for (int64_t m = m0, end; m < m1; m = end) {
     // The last block takes the rows that are left, which might not fill a tile.
     end = m1 - m < block + step ? m1 : m + block;
@@ -242,7 +242,7 @@ void for_row_blocks(const GemmParams& p, bool direct, int64_t lda, int64_t step,
     if (direct) {
       a = static_cast<const A*>(p.x) + m * p.k;
     } else if (p.conv) {
-      make_patches<T, A>(p, offsets, m, end, rows, lda);
+      make_patches<S, T, A>(p, m, end, rows, lda);
     } else {
       make_rows<S, T, A>(p, m, end, rows, lda);
     }
@@ -264,52 +264,41 @@ void gemm_block(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int
 // A row of fewer pixels would read the weights too often for what it saves.
 constexpr int64_t kDirectPixels = 24;
 
-// Whether tiles read the image itself under most pixels of a dense convolution.
-inline bool reads_image(const GemmParams& p) { return p.conv && p.conv->ow >= kDirectPixels; }
+// Whether tiles read a frame instead of patches that are made: pairs must not be torn.
+template <class A>
+bool reads_frames(const GemmParams& p) {
+  return p.conv && p.conv->ow >= kDirectPixels && (!std::is_same_v<A, bf16> || p.conv->c % 2 == 0);
+}
 
-// A dense convolution, row of the output by row: only where patches hang over the image are they made.
-template <class S>
+// A dense convolution, row of the output by row.
+template <class S, class A, class T>
 void convolve(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
   const Panels<S> layout(p.n);
   const ConvShape& s = *p.conv;
-  const int64_t* offsets = patch_offsets(p);
-  // The columns [first, last) of the output lie over columns of the image alone.
-  const int64_t first = (s.pad_left + s.stride_w - 1) / s.stride_w;
-  const int64_t last = std::min(s.ow, (s.w - 1 - (s.kw - 1) * s.dilation_w + s.pad_left) / s.stride_w + 1);
-  for (int64_t m = m0; m < m1;) {
-    const int64_t ox = m % s.ow, oy = m / s.ow % s.oh, n = m / (s.ow * s.oh);
-    const int64_t end = std::min(s.ow, ox + m1 - m), iy = oy * s.stride_h - s.pad_top;
-    const bool whole = iy >= 0 && iy + (s.kh - 1) * s.dilation_h < s.h;
-    const int64_t begin_inside = whole ? std::clamp(first, ox, end) : end;
-    const int64_t end_inside = whole ? std::clamp(last, begin_inside, end) : end;
-    if (ox < begin_inside) gemm_block<S, float, float>(p, m, m + begin_inside - ox, panel0, panel1, pitch);
-    if (begin_inside < end_inside) {
-      const int64_t ix = begin_inside * s.stride_w - s.pad_left;
-      const float* a = static_cast<const float*>(p.x) + n * p.x_stride_n + iy * p.x_stride_h + ix * p.x_stride_w;
-      const Patches patches{a, s.stride_w * p.x_stride_w, offsets};
-      const int64_t from = m + begin_inside - ox, to = m + end_inside - ox;
-      for (int64_t i = panel0; i < panel1; ++i) {
-        multiply_panel<S, Patches, float>(p, layout, i, patches, from, to, pitch);
-      }
+  const int64_t* offsets = patch_offsets(s, Frame<A>::pitch_of(s));
+  for_frames<S, T, A>(p, m0, m1, [&](const Frame<A>& frame, int64_t m, int64_t end) {
+    for (int64_t i = panel0; i < panel1; ++i) {
+      for_output_rows(s, frame, m, end, [&](int64_t first, int64_t last, const A* patch) {
+        const Patches<A> patches{patch, s.stride_w * s.c, offsets};
+        multiply_panel<S, Patches<A>, T>(p, layout, i, patches, first, last, pitch);
+      });
     }
-    if (end_inside < end) gemm_block<S, float, float>(p, m + end_inside - ox, m + end - ox, panel0, panel1, pitch);
-    m += end - ox;
-  }
+  });
 }
 
 // What the tiles multiply for images of type T.
 template <class S, class T>
 using Operand = std::conditional_t<S::kBf16Dot, T, float>;
 
+template <class S, class T>
+void gemm_of(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
+  using A = Operand<S, T>;
+  (reads_frames<A>(p) ? convolve<S, A, T> : gemm_block<S, A, T>)(p, m0, m1, panel0, panel1, pitch);
+}
+
 template <class S>
 void gemm(const GemmParams& p, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch) {
-  if (p.dtype == DType::kFloat32 && reads_image(p)) {
-    convolve<S>(p, m0, m1, panel0, panel1, pitch);
-  } else if (p.dtype == DType::kFloat32) {
-    gemm_block<S, float, float>(p, m0, m1, panel0, panel1, pitch);
-  } else {
-    gemm_block<S, Operand<S, bf16>, bf16>(p, m0, m1, panel0, panel1, pitch);
-  }
+  (p.dtype == DType::kFloat32 ? gemm_of<S, float> : gemm_of<S, bf16>)(p, m0, m1, panel0, panel1, pitch);
 }
 
 }  // namespace effops

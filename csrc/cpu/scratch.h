@@ -20,6 +20,7 @@ enum class Slot {
   kWeightSums,
   kHidden,
   kRows,
+  kFrame,
   kOffsets,
   kViewRows,
   kPairRows,

@@ -22,8 +22,8 @@ struct Avx512Base {
   static Self load(const bf16* p, int n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
-  void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded()); }
-  void store(bf16* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), rounded()); }
+  void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), self().rounded()); }
+  void store(bf16* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), self().rounded()); }
   float sum() const { return _mm512_reduce_add_ps(v); }
 
   friend Self operator+(Self a, Self b) { return Self(_mm512_add_ps(a.v, b.v)); }
@@ -56,6 +56,7 @@ struct Avx512Base {
   Avx512Base() = default;
   explicit Avx512Base(__m512 x) : v(x) {}
 
+  const Self& self() const { return static_cast<const Self&>(*this); }
   static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static Self widen(__m256i half) {
     return Self(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)));
@@ -96,6 +97,8 @@ struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
   Avx512Bf16() = default;
   explicit Avx512Bf16(__m512 x) : Avx512Base(x) {}
   explicit Avx512Bf16(float f) : Avx512Base(_mm512_set1_ps(f)) {}
+  // One instruction instead of nine. It takes subnormal values as zeros.
+  __m256i rounded() const { return (__m256i)_mm512_cvtneps_pbh(v); }
 
   // acc[i] += a0 b[2i] + a1 b[2i + 1]: a points at two consecutive values, b at 32.
   static Avx512Bf16 dot_pair(const bf16* a, const bf16* b, Avx512Bf16 acc) {
