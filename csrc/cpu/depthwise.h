@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "../core/activation.h"
+#include "activate.h"
 #include "kernel_size.h"
 #include "kernels.h"
 
@@ -98,11 +98,11 @@ inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, c
   if constexpr (std::is_same_v<F, AnyActivation>) {
     with_activation(f.act, [&](auto chosen) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-      for (int i = 0; i < Columns; ++i) acc[i] = chosen.apply(acc[i]);
+      for (int i = 0; i < Columns; ++i) acc[i] = activate<T>(chosen, acc[i]);
     });
   } else {
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i]);
+    for (int i = 0; i < Columns; ++i) acc[i] = activate<T>(f, acc[i]);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
@@ -252,7 +252,7 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
 template <class S, class T, class Size, class F>
 void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1, const Channels& channels) {
   // Only where it was measured: on other instruction sets it would cost the compiler minutes.
-  if constexpr (S::kLanes == 8) {
+  if constexpr (S::kLanes >= 8) {
     const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
     if (covered(8) < covered(7)) {
       return depthwise_rows_of<S, T, Size::kernel, Size::stride, 8>(p, f, row0, row1, channels);

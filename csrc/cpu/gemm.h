@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "../core/activation.h"
+#include "activate.h"
 #include "kernels.h"
 #include "panels.h"
 #include "patches.h"
@@ -94,7 +94,7 @@ inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmPara
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) acc[r][v] = F::apply(acc[r][v]);
+    for (int v = 0; v < V; ++v) acc[r][v] = activate<T>(F{}, acc[r][v]);
   }
   const int64_t columns = p.n - c.n;
   T* y = static_cast<T*>(p.y) + m * c.pitch + c.n;

@@ -39,6 +39,7 @@ struct Kernels {
   void (*scale)(const ImageParams&, int64_t p0, int64_t p1);
   // Values [i0, i1).
   void (*add)(const AddParams&, int64_t i0, int64_t i1);
+  void (*convert)(const ConvertParams&, int64_t i0, int64_t i1);
   // Parts [part0, part1) of the rows.
   void (*pointwise_stats)(const PointwiseStatsParams&, int64_t part0, int64_t part1);
   void (*pointwise_backward)(const PointwiseBackwardParams&, int64_t part0, int64_t part1);

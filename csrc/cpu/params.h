@@ -21,4 +21,12 @@ struct AddParams {
   void* y;
 };
 
+// y = x in another type, value by value.
+struct ConvertParams {
+  int64_t count;
+  DType from, to;
+  const void* x;
+  void* y;
+};
+
 }  // namespace effops

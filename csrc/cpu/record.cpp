@@ -129,6 +129,18 @@ void record_mean(Plan& plan, const ImageParams& p, float* mean) {
   });
 }
 
+void record_rounded_mean(Plan& plan, const ImageParams& p) {
+  const int64_t count = p.n * p.c;
+  plan.add("mean", {reads(p.x), writes(p.y, count * bytes_of(DType::kBFloat16))},
+           [p, count](void* const* at, const Threads& threads) {
+             ImageParams q = p;
+             q.x = at[0];
+             float* mean = scratch<float>(Slot::kHidden, count);
+             execute_mean(q, mean, threads);
+             execute_convert({count, DType::kFloat32, DType::kBFloat16, mean, at[1]}, threads);
+           });
+}
+
 void record_scale(Plan& plan, const ImageParams& p) {
   plan.add("scale", {reads(p.x), reads(p.scale), writes(p.y, p.n * p.pixels * p.c * bytes_of(p.dtype))},
            [p](void* const* at, const Threads& threads) {
@@ -144,6 +156,15 @@ void record_add(Plan& plan, const AddParams& p) {
              AddParams q = p;
              q.a = at[0], q.b = at[1], q.y = at[2];
              execute_add(q, threads);
+           });
+}
+
+void record_convert(Plan& plan, const ConvertParams& p) {
+  plan.add("convert", {reads(p.x), writes(p.y, p.count * bytes_of(p.to))},
+           [p](void* const* at, const Threads& threads) {
+             ConvertParams q = p;
+             q.x = at[0], q.y = at[1];
+             execute_convert(q, threads);
            });
 }
 

@@ -123,4 +123,9 @@ void execute_add(const AddParams& params, const Threads& threads) {
   parallel(threads, params.count, 1, [&](int64_t begin, int64_t end) { k.add(params, begin, end); });
 }
 
+void execute_convert(const ConvertParams& params, const Threads& threads) {
+  const Kernels& k = kernels();
+  parallel(threads, params.count, 1, [&](int64_t begin, int64_t end) { k.convert(params, begin, end); });
+}
+
 }  // namespace effops

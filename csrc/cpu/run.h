@@ -63,4 +63,7 @@ void execute_scale(const ImageParams& params, const Threads& threads);
 // y = a + b.
 void execute_add(const AddParams& params, const Threads& threads);
 
+// From float32 to bfloat16, or back.
+void execute_convert(const ConvertParams& params, const Threads& threads);
+
 }  // namespace effops

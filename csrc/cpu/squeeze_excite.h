@@ -155,6 +155,19 @@ void add(const AddParams& p, int64_t i0, int64_t i1) {
   }
 }
 
+template <class S, class From, class To>
+void convert_of(const ConvertParams& p, int64_t i0, int64_t i1) {
+  const From* x = static_cast<const From*>(p.x) + i0;
+  To* y = static_cast<To*>(p.y) + i0;
+  for_lanes<S>(i1 - i0, [&](int64_t i, int lanes) { store_lanes(load_lanes<S>(x + i, lanes), y + i, lanes); });
+}
+
+template <class S>
+void convert(const ConvertParams& p, int64_t i0, int64_t i1) {
+  const bool narrows = p.from == DType::kFloat32;
+  (narrows ? convert_of<S, float, bf16> : convert_of<S, bf16, float>)(p, i0, i1);
+}
+
 template <class S>
 void scale(const ImageParams& p, int64_t p0, int64_t p1) {
   if (p.dtype == DType::kFloat32) {

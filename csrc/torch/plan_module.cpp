@@ -22,10 +22,16 @@ DType dtype_named(const std::string& name) {
   throw py::value_error("dtype must be float32 or bfloat16; got " + name);
 }
 
-void add_mean(Plan& plan, Address x, Address mean, int64_t n, int64_t pixels, int64_t c) {
+void add_mean(Plan& plan, Address x, Address mean, int64_t n, int64_t pixels, int64_t c, const std::string& from,
+              const std::string& to) {
   ImageParams p{};
-  p.n = n, p.pixels = pixels, p.c = c, p.dtype = DType::kFloat32, p.x = input(x);
-  record_mean(plan, p, static_cast<float*>(output(mean)));
+  p.n = n, p.pixels = pixels, p.c = c, p.dtype = dtype_named(from), p.x = input(x), p.y = output(mean);
+  if (dtype_named(to) == DType::kFloat32) return record_mean(plan, p, static_cast<float*>(p.y));
+  record_rounded_mean(plan, p);
+}
+
+void add_convert(Plan& plan, Address x, Address y, int64_t count, const std::string& from, const std::string& to) {
+  record_convert(plan, {count, dtype_named(from), dtype_named(to), input(x), output(y)});
 }
 
 void add_sum(Plan& plan, Address a, Address b, Address y, int64_t count, const std::string& dtype) {
@@ -89,10 +95,11 @@ void define_plan(py::module_& m) {
           "stop", [] { record_into(nullptr); }, "Record no more.")
       .def(
           "mean",
-          [](BoundPlan& b, Address x, Address y, int64_t n, int64_t pixels, int64_t c) {
-            add_mean(b.plan, x, y, n, pixels, c);
-          },
-          "Mean (n, c) of a float32 image (n, pixels, c).")
+          [](BoundPlan& b, Address x, Address y, int64_t n, int64_t pixels, int64_t c, const std::string& from,
+             const std::string& to) { add_mean(b.plan, x, y, n, pixels, c, from, to); },
+          "Mean (n, c) of an image (n, pixels, c), in one dtype from another.")
+      .def("convert", [](BoundPlan& b, Address x, Address y, int64_t count, const std::string& from,
+                         const std::string& to) { add_convert(b.plan, x, y, count, from, to); })
       .def("add", [](BoundPlan& b, Address x, Address z, Address y, int64_t count,
                      const std::string& dtype) { add_sum(b.plan, x, z, y, count, dtype); })
       .def("linear",

@@ -57,16 +57,33 @@ def _is_image(x: Tensor) -> bool:
     return x.dim() == 4 and x.numel() > 0 and x.is_contiguous(memory_format=torch.channels_last)
 
 
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
 def _mean_operands(args: tuple, kwargs: dict, moves: Callable[[Any], bool]) -> list[Tensor] | None:
     x, axes = args[0], args[1]
-    if x.dtype != torch.float32 or kwargs.get("dtype") not in (None, torch.float32) or not _is_image(x):
+    if x.dtype not in _DTYPES or kwargs.get("dtype") not in (None, torch.float32, x.dtype) or not _is_image(x):
         return None
     return [x] if axes is not None and sorted(axis % 4 for axis in axes) == [2, 3] else None
 
 
 def _record_mean(plan: Any, args: tuple, result: Tensor) -> None:
-    n, c, h, w = args[0].shape
-    plan.mean(args[0].data_ptr(), result.data_ptr(), n, h * w, c)
+    x = args[0]
+    n, c, h, w = x.shape
+    plan.mean(x.data_ptr(), result.data_ptr(), n, h * w, c, _DTYPES[x.dtype], _DTYPES[result.dtype])
+
+
+def _convert_operands(args: tuple, kwargs: dict, moves: Callable[[Any], bool]) -> list[Tensor] | None:
+    (x,) = args
+    others = {name for name, value in kwargs.items() if value is not None and name != "dtype"}
+    dtypes = {x.dtype, kwargs.get("dtype")}
+    return [x] if not others and dtypes == set(_DTYPES) and x.numel() and _is_dense(x) else None
+
+
+def _record_convert(plan: Any, args: tuple, result: Tensor) -> None:
+    x = args[0]
+    plan.convert(x.data_ptr(), result.data_ptr(), x.numel(), _DTYPES[x.dtype], _DTYPES[result.dtype])
 
 
 def _add_operands(args: tuple, kwargs: dict, moves: Callable[[Any], bool]) -> list[Tensor] | None:
@@ -119,9 +136,10 @@ def _unwritten_product(args: tuple) -> Tensor:
 
 
 # Operands, how a call is recorded, and what stands for its result: computing one would fill memory that nothing reads.
-# A mean is small, and its strides are torch's to choose.
+# A mean is small, and its strides are torch's to choose, as are those of a converted tensor.
 _RULES = {
     _aten.mean.dim: (_mean_operands, _record_mean, None),
+    _aten._to_copy.default: (_convert_operands, _record_convert, None),
     _aten.add.Tensor: (_add_operands, _record_add, _unwritten_sum),
     _aten.addmm.default: (_linear_operands, _record_linear, _unwritten_product),
     _aten.mm.default: (_linear_operands, _record_linear, _unwritten_product),
