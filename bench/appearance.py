@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .record import Row
-from .selection import MODULES, SUBJECT, is_subject
+from .selection import MAPPED, MODULES, SUBJECT, is_subject
 
 # Wong, "Points of view: Color blindness", Nature Methods 8 (2011): distinguishable with every kind of colour vision.
 # Its yellow is darker here, for lines on white.
-SUBJECT_COLOURS = {SUBJECT: "#D55E00", f"{SUBJECT}_low": "#EE9B66", MODULES: "#EE9B66"}
+SUBJECT_COLOURS = {SUBJECT: "#D55E00", f"{SUBJECT}_low": "#EE9B66", MODULES: "#EE9B66", MAPPED: "#A34700"}
 PEER_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#A89B00", "#555555", "#A6A6A6")
 # No figure tells by colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -27,6 +27,7 @@ _TITLES = {
     "reference": "plain torch",
     "effops_low": "effops, low memory",
     MODULES: "effops, by module",
+    MAPPED: "effops, mapped file",
 }
 
 # What a reader compares with: the better of each family.

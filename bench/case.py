@@ -35,6 +35,7 @@ class Case:
             the cache.
         fused: builds effops' answer to the same problem, with the same weights.
         dtype: of weights and images.
+        mapped: the same as ``fused`` with its weights in a mapped file, where there is one.
         onnx: the module as an ONNX file, where there is one already, as users who serve have it.
     """
 
@@ -42,6 +43,7 @@ class Case:
     inputs: list[Inputs]
     fused: Callable[[], Function]
     dtype: torch.dtype
+    mapped: Callable[[], Function] | None = None
     onnx: Path | None = None
 
     @cached_property

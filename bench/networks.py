@@ -73,6 +73,13 @@ class Network:
             raise BenchError(f"effops.fuse found nothing to fuse in {self.origin.model}")
         return model
 
+    def mapped_subject(self, weights: Path) -> nn.Module:
+        """effops' own model, with the weights of a ``state_dict`` that ``torch.save`` wrote, mapped and not read."""
+        with torch.device("meta"):
+            model = create_model(self.origin.model)
+        model.load_state_dict(torch.load(weights, mmap=True, weights_only=True), assign=True)
+        return model.eval()
+
 
 def load_network(path: Path) -> Network:
     """The network that :meth:`Network.save` wrote."""

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import unknown
-from .peers import Peer
+from .peers import EvalPeer, Peer
 
 SUBJECT = "effops"
 # effops' networks without effops.compile_cpu.
 MODULES = "effops_modules"
+# effops' networks with their weights in a mapped file.
+MAPPED = "effops_mapped"
 
 
 def is_subject(provider: str) -> bool:
@@ -28,6 +30,11 @@ class Selection:
 
     peers: list[Peer]
     left_out: dict[str, str] = field(default_factory=dict)
+
+
+def timed(peers: Mapping[str, EvalPeer]) -> dict[str, EvalPeer]:
+    """Those whose times are of interest."""
+    return {name: peer for name, peer in peers.items() if not peer.saves_memory}
 
 
 def select(registry: Mapping[str, Peer], names: Sequence[str], *, compile: bool, quick: bool) -> Selection:

@@ -11,7 +11,7 @@ from bench import device as devices
 from bench import goals as goal_list
 from bench.errors import BenchError
 from bench.peers import EvalPeer, registry
-from bench.selection import Selection, is_subject, select
+from bench.selection import Selection, is_subject, select, timed
 from bench.suites import models as models_suite
 from bench.suites import scaling as scaling_suite
 
@@ -83,7 +83,7 @@ def models(
     devices.use(device)
     options.positive("--resolution", resolution)
     chosen_dtype = options.dtype(dtype)
-    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
+    selection = select(timed(registry(EvalPeer)), options.names(peers), compile=compile, quick=quick)
     plan = options.schedule(models_suite.SCHEDULE, rounds, quick=quick)
     set_threads(threads)
     here = environment.capture()
@@ -122,7 +122,7 @@ def scaling(
     """Time networks over batch sizes and resolutions, and say where time per image or pixel has a cliff."""
     devices.use(device)
     chosen_dtype = options.dtype(dtype)
-    known = registry(EvalPeer)
+    known = timed(registry(EvalPeer))
     usual = {name: peer for name, peer in known.items() if is_subject(name) or name in scaling_suite.PEERS}
     selection = select(known if peers else usual, options.names(peers), compile=compile, quick=quick)
     plan = options.schedule(scaling_suite.SCHEDULE, rounds, quick=quick)

@@ -11,7 +11,7 @@ import typer
 from bench import environment, options
 from bench.fresh import report
 from bench.peers import EvalPeer, registry
-from bench.selection import select
+from bench.selection import select, timed
 from bench.suites import fresh as suite
 from bench.timing import Schedule
 
@@ -95,7 +95,10 @@ def _prepared(
 ) -> tuple[Run, torch.dtype]:
     chosen = options.dtype(dtype)
     options.positive("--rounds", rounds)
-    selection = select(registry(EvalPeer), options.names(peers), compile=compile, quick=quick)
+    known = registry(EvalPeer)
+    selection = select(
+        known if kind is suite.MemoryTask else timed(known), options.names(peers), compile=compile, quick=quick
+    )
     set_threads(threads)
     here = environment.capture()
     plan = Schedule(rounds or (1 if quick else suite.REPETITIONS[kind]), sample_seconds=0.0, warmup_seconds=0.0)

@@ -75,6 +75,8 @@ class _Runs:
 
     def __init__(self, peer: EvalPeer, case: FreshCase, exact: Outputs, allowed: float):
         why = peer.missing() or peer.unsuited(len(case.images), case.dtype)
+        if not why and peer.saves_memory and case.network.origin.library != "effops":
+            why = "only effops' own models are built without weights here"
         self.peer = peer
         self.measurement = Measurement(peer.name, "skipped", why) if why else Measurement(peer.name, "ok")
         self.figures: dict[str, list[float]] = {}

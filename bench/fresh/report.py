@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from bench.record import Row
-from bench.selection import SUBJECT, is_subject
+from bench.selection import MAPPED, SUBJECT, is_subject
 from bench.tables import grouped, providers
 
 # What effops may take at most, as a share of a peer.
@@ -31,16 +32,16 @@ def _ratio(value: float | None, of: float | None) -> str:
 def _goals(
     by_provider: dict[str, Row], goals: dict[str, float], column: str, what: str, unit: str, scale: float
 ) -> Iterator[str]:
-    """A line for every goal whose peer has a figure."""
-    subject = by_provider.get(SUBJECT)
-    for peer, most in goals.items():
-        row = by_provider.get(peer)
+    """A line for every goal whose peer has a figure, and another where effops has its weights in a mapped file."""
+    for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
+        subject, row = by_provider.get(name), by_provider.get(peer)
         if subject is None or row is None or not getattr(row, column) or not getattr(subject, column):
             continue
         ratio = getattr(subject, column) / getattr(row, column)
         colour, word = ("green", "reached") if ratio <= most else ("red", "missed")
         mine, other = (f"{getattr(which, column) * scale:.3g} {unit}" for which in (subject, row))
-        case = f"{row.case}@{row.resolution} {row.dtype} batch {row.batch}"
+        mode = "" if name == SUBJECT else f" with {name}"
+        case = f"{row.case}@{row.resolution} {row.dtype} batch {row.batch}{mode}"
         yield f"[{colour}]{word}[/] {case}: {what} {mine}, {ratio:.2f}x of {peer}'s {other} (goal: at most {most:g}x)"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,10 @@ def _start(asked: Request, network: Network, images: Tensor) -> dict[str, float]
 def _memory(asked: Request, network: Network, images: Tensor) -> dict[str, float]:
     case = _case(asked, network, images, network.subject)
     peer = registry(EvalPeer)[asked.provider]
+    if peer.saves_memory and network.origin.library == "effops":
+        weights = Path(asked.outputs).with_name("weights.pt")
+        torch.save(case.module.state_dict(), weights)
+        case = replace(case, mapped=lambda: network.mapped_subject(weights))
     resident.trim()
     resident.reset_peak()
     before = resident.resident_bytes()

@@ -44,11 +44,13 @@ class EvalPeer(Peer):
 
     Attributes:
         single_ops: it is compared on single ops too; preparing whole networks alone is worth its time otherwise.
+        saves_memory: it differs from another peer in memory alone, and takes part in that suite alone.
         reads_onnx: it runs the plain network's ONNX file.
         imports: what its user imports, in this order, before there is a model.
     """
 
     single_ops: ClassVar[bool] = True
+    saves_memory: ClassVar[bool] = False
     reads_onnx: ClassVar[bool] = False
     imports: ClassVar[tuple[str, ...]] = ("torch",)
 

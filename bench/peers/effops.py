@@ -7,7 +7,7 @@ import importlib
 from torch import nn
 
 from bench import device
-from bench.case import Case, Provider
+from bench.case import Case, Function, Provider
 from bench.training.step import TrainingCase, TrainingStep
 
 from .base import EvalPeer, TrainingPeer, register
@@ -24,22 +24,41 @@ class _WithEffops(EvalPeer):
         return None
 
 
-@register
-class Effops(_WithEffops, TrainingPeer):
-    name = "effops"
-    summary = "effops on the backend that it chooses itself; networks on CPUs as one call (effops.compile_cpu)"
-    place = 0
-
+class _Compiled(_WithEffops):
     def prepare(self, case: Case) -> Provider:
-        function, inputs = case.fused(), case.channels_last_inputs
+        function, inputs = self.function(case), case.channels_last_inputs
         if isinstance(function, nn.Module) and any(function.children()) and device.current().type == "cpu":
             from effops import compile_cpu
 
             compile_cpu(function, inputs[0][0])
         return Provider(function, inputs)
 
+    def function(self, case: Case) -> Function:
+        """effops' answer, before it is compiled."""
+        return case.fused()
+
+
+@register
+class Effops(_Compiled, TrainingPeer):
+    name = "effops"
+    summary = "effops on the backend that it chooses itself; networks on CPUs as one call (effops.compile_cpu)"
+    place = 0
+
     def prepare_training(self, case: TrainingCase) -> TrainingStep:
         return case.step(case.fused(), case.channels_last_images)
+
+
+@register
+class EffopsMapped(_Compiled):
+    name = "effops_mapped"
+    summary = "effops with its weights in a mapped file, which leave memory once they are packed; memory alone"
+    place = 0
+    single_ops = False
+    saves_memory = True
+
+    def function(self, case: Case) -> Function:
+        assert case.mapped is not None, "the suite gives it a file of weights"
+        return case.mapped()
 
 
 @register

@@ -14,7 +14,7 @@ from bench.commands.run import Run
 from bench.peers import EvalPeer, registry
 from bench.record import CaseKey, Row, read, write
 from bench.runner import EvalTask
-from bench.selection import select
+from bench.selection import select, timed
 from bench.timing import Schedule
 from tests.bench.rows import ENVIRONMENT, row
 
@@ -158,7 +158,7 @@ class SmallTask(EvalTask):
 @pytest.mark.parametrize(("factor", "code", "status"), [(1.0, 0, "ok"), (1.01, 1, "wrong")])
 def test_a_wrong_effops_exits_with_1_and_is_in_the_csv(tmp_path, capsys, factor, code, status):
     path = tmp_path / "small.csv"
-    chosen = select(registry(EvalPeer), ["eager", "compile"], compile=False, quick=False)
+    chosen = select(timed(registry(EvalPeer)), ["eager", "compile"], compile=False, quick=False)
     schedule = Schedule(rounds=2, sample_seconds=0.0, warmup_seconds=0.0)
     stopped = 0
     try:

@@ -15,7 +15,7 @@ from bench.measure import measure
 from bench.peers import EvalPeer, Peer, registry
 from bench.peers.eager import Eager, EagerChannelsLast
 from bench.peers.effops import Effops
-from bench.selection import select
+from bench.selection import select, timed
 from bench.timing import CallFailed, Schedule
 from bench.verify import allowed_error, judge, relative_error
 
@@ -169,7 +169,7 @@ def test_the_registry_finds_the_peers_and_effops_comes_first():
 
 
 def test_selection_keeps_effops_and_tells_why_others_are_left_out():
-    everything = registry(EvalPeer)
+    everything = timed(registry(EvalPeer))
     chosen = select(everything, ["channels_last"], compile=True, quick=False)
     assert [peer.name for peer in chosen.peers] == ["effops", "effops_modules", "channels_last"]
     quick = select(everything, [], compile=True, quick=True)
