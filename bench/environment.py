@@ -54,6 +54,13 @@ class Environment:
     device: str = "cpu"
     packages: str = ""
 
+    @property
+    def machine(self) -> str:
+        """A name for files. Virtual processors may all be called the same, so that it tells what effops runs on."""
+        on_cpu = self.device == "cpu"
+        parts = (self.cpu, self.isa, f"{self.threads}t") if on_cpu else (self.device,)
+        return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
 
 def _cpu_model() -> str:
     try:

@@ -100,8 +100,5 @@ def output(
         if path.is_dir():
             raise BenchError(f"--output must be a CSV file; {path} is a folder")
         return path
-    on_cpu = environment.device == "cpu"
-    machine = re.sub(r"[^a-z0-9]+", "-", (environment.cpu if on_cpu else environment.device).lower()).strip("-")
-    machine += f"-{environment.threads}t" if on_cpu else ""
     short = "-".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-    return RESULTS / f"{suite}-{short}-{machine}{'-quick' if quick else ''}.csv"
+    return RESULTS / f"{suite}-{short}-{environment.machine}{'-quick' if quick else ''}.csv"

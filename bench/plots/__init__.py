@@ -37,7 +37,9 @@ _FIGURES = {
 
 
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figures of every suite that the rows belong to; dtypes other than float32 add a suffix.
+    """Draw the figures of every suite that the rows belong to.
+
+    Dtypes other than float32 add a suffix to their names, and so do machines, if there are several.
 
     Raises:
         BenchError: matplotlib is not installed, or nothing was timed.
@@ -47,12 +49,13 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     except ImportError as error:
         raise BenchError(f"plots need matplotlib ({error}): pip install -r requirements/bench.txt") from error
     paths = []
-    for suite, dtype in dict.fromkeys((row.suite, row.dtype) for row in rows):
-        chosen = [row for row in rows if (row.suite, row.dtype) == (suite, dtype)]
+    several = len({row.environment.machine for row in rows}) > 1
+    for suite, dtype, machine in dict.fromkeys((row.suite, row.dtype, row.environment.machine) for row in rows):
+        chosen = [row for row in rows if (row.suite, row.dtype, row.environment.machine) == (suite, dtype, machine)]
         ops = list(dict.fromkeys(row.op for row in chosen))
         for kind in _FIGURES.get(suite, ()):
             for op in ops if kind.an_op else ("",):
-                parts = [kind.name, op, "" if dtype == "float32" else dtype]
+                parts = [kind.name, op, "" if dtype == "float32" else dtype, machine if several else ""]
                 path = folder / f"{'_'.join(part for part in parts if part)}.png"
                 drawn = kind.draw([row for row in chosen if not op or row.op == op], path)
                 paths += [] if drawn is None else [drawn]

@@ -48,13 +48,13 @@ def _current(runs: Sequence[Run]) -> list[Run]:
     return kept
 
 
-def _machine(row: Row) -> tuple[str, str, int]:
-    return row.environment.device, row.environment.cpu, row.environment.threads
+def _machine(row: Row) -> str:
+    return row.environment.machine
 
 
 def _machine_title(row: Row) -> str:
     here = row.environment
-    return f"{here.cpu}, {here.threads} threads" if here.device == "cpu" else f"{here.device}"
+    return f"{here.cpu}, {here.isa}, {here.threads} threads" if here.device == "cpu" else f"{here.device}"
 
 
 def _line(batch: int, ratios: Sequence[float]) -> tuple[str, str, str]:

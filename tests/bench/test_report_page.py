@@ -254,11 +254,13 @@ def test_a_problem_comes_whole_from_its_newest_run():
 
 def test_machines_are_kept_apart():
     other = replace(ENVIRONMENT, cpu="Another processor", threads=8)
-    rows = [replace(found, environment=other) for found in model_rows()]
-    page = Page(render([("here", model_rows()), ("there", rows)]))
+    newer = replace(ENVIRONMENT, isa="avx512")
+    there, beside = ([replace(found, environment=where) for found in model_rows()] for where in (other, newer))
+    page = Page(render([("here", model_rows()), ("there", there), ("beside", beside)]))
     anchors = {attributes["id"] for attributes in page.all("section")}
-    assert {"m0-models", "m1-models"} <= anchors
-    assert "Another processor, 8 threads" in page.text
+    assert {"m0-models", "m1-models", "m2-models"} <= anchors
+    assert "Another processor, avx2, 8 threads" in page.text
+    assert f"{ENVIRONMENT.cpu}, avx512, 2 threads" in page.text
 
 
 def test_a_noisy_run_is_told_before_the_first_number():

@@ -60,6 +60,16 @@ def test_every_suite_and_dtype_has_its_figure(tmp_path):
     }
 
 
+def test_figures_of_several_machines_are_called_after_them(tmp_path):
+    rows = [row("effops", 1.0), row("eager", 2.0)]
+    other = replace(rows[0].environment, isa="avx512_bf16")
+    names = {path.name for path in plot([*rows, *(replace(r, environment=other) for r in rows)], tmp_path)}
+    assert names == {
+        "models_speedup_some-cpu-2-cores-avx2-2t.png",
+        "models_speedup_some-cpu-2-cores-avx512-bf16-2t.png",
+    }
+
+
 def training_rows() -> list:
     rows = [train_row("effops", 500.0, 40.0), train_row("effops_low", 550.0, 20.0), train_row("eager", 1500.0)]
     return [*rows, train_row("channels_last", 1000.0), train_row("compile", 800.0, None)]
