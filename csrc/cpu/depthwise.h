@@ -1,15 +1,15 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
-// A tile is seven output columns of one row (112, 56, 28, 14 and 7 are multiples of it) or, with AVX2, eight where they
-// cover a row with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel
-// row's weights stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one
-// another, a few channels at a time, so that the rows that they share and the weights come from the L1 cache.
+// A tile is seven output columns of one row (112, 56, 28, 14 and 7 are multiples of it) or eight where they cover a row
+// with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel row's weights
+// stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one another, a few
+// channels at a time, so that the rows that they share and the weights come from the L1 cache.
 #pragma once
 
 #include <algorithm>
 #include <type_traits>
 
-#include "activate.h"
+#include "../core/activation.h"
 #include "kernel_size.h"
 #include "kernels.h"
 
@@ -98,11 +98,11 @@ inline __attribute__((always_inline)) void finish_tile(S (&acc)[Columns], F f, c
   if constexpr (std::is_same_v<F, AnyActivation>) {
     with_activation(f.act, [&](auto chosen) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-      for (int i = 0; i < Columns; ++i) acc[i] = activate<T>(chosen, acc[i]);
+      for (int i = 0; i < Columns; ++i) acc[i] = chosen.apply(acc[i]);
     });
   } else {
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) acc[i] = activate<T>(f, acc[i]);
+    for (int i = 0; i < Columns; ++i) acc[i] = f.apply(acc[i]);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Columns; ++i) {
@@ -251,7 +251,7 @@ void depthwise_rows_of(const DepthwiseParams& p, F f, int64_t row0, int64_t row1
 
 template <class S, class T, class Size, class F>
 void depthwise_rows_fixed(const DepthwiseParams& p, F f, int64_t row0, int64_t row1, const Channels& channels) {
-  // Only where it was measured: on other instruction sets it would cost the compiler minutes.
+  // Not for single lanes, where it would only cost the compiler time.
   if constexpr (S::kLanes >= 8) {
     const auto covered = [&](int64_t columns) { return (p.shape.ow + columns - 1) / columns * columns; };
     if (covered(8) < covered(7)) {

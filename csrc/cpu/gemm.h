@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "activate.h"
+#include "../core/activation.h"
 #include "kernels.h"
 #include "panels.h"
 #include "patches.h"
@@ -88,13 +88,23 @@ struct Columns {
   int64_t n, pitch;
 };
 
+// F(x), as precise as T, which it is stored as.
+template <class T, class F, class S>
+inline __attribute__((always_inline)) S activate(S x) {
+  if constexpr (std::is_same_v<T, bf16> && std::is_same_v<F, Silu> && S::kBf16Dot) {
+    return coarse_silu(x);
+  } else {
+    return F::apply(x);
+  }
+}
+
 // y = F(acc) + residual for a tile at row m.
 template <class S, class T, class F, int R, int V>
 inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmParams& p, const Columns& c, int64_t m) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) acc[r][v] = activate<T>(F{}, acc[r][v]);
+    for (int v = 0; v < V; ++v) acc[r][v] = activate<T, F>(acc[r][v]);
   }
   const int64_t columns = p.n - c.n;
   T* y = static_cast<T*>(p.y) + m * c.pitch + c.n;
@@ -159,11 +169,11 @@ inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const 
 }
 
 // Rows [m0, m1) of one panel, the first of which is `rows`, in tiles of R rows. Where they do not come out even, the
-// last overlaps the one before, or (AVX2) some have R - 1 rows.
+// last overlaps the one before, or some have R - 1 rows.
 template <class S, class From, class T, int V, class F>
 void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
   constexpr int R = Panels<S>::rows_of(V);
-  // Only where it was measured: elsewhere it would cost the compiler minutes.
+  // Only where it was measured to gain: elsewhere it would cost the compiler minutes.
   constexpr bool kEven = S::kLanes == 8 || (S::kLanes == 16 && V > 2);
   const int64_t count = (m1 - m0 + R - 1) / R, lower = count * R - (m1 - m0);
   if (m1 - m0 < R) {
