@@ -1,9 +1,9 @@
 // Depthwise convolution + bias + activation over NHWC, with sums for the pooled mean.
 //
 // A tile is seven output columns of one row (112, 56, 28, 14 and 7 are multiples of it) or eight where they cover a row
-// with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel row's weights
-// stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one another, a few
-// channels at a time, so that the rows that they share and the weights come from the L1 cache.
+// with fewer; the last overlaps the one before. For one vector of channels the accumulators and one kernel row's
+// weights stay in registers, and each input is loaded once a kernel row. Tiles below each other follow one another, a
+// few channels at a time, so that the rows that they share and the weights come from the L1 cache.
 #pragma once
 
 #include <algorithm>
