@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ _FIGURES = {
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Draw the figures of every suite that the rows belong to.
 
-    Dtypes other than float32 add a suffix to their names, and so do machines, if there are several.
+    Dtypes other than float32 add a suffix to their names, and so do machines, if several have measured the same.
 
     Raises:
         BenchError: matplotlib is not installed, or nothing was timed.
@@ -49,13 +50,19 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     except ImportError as error:
         raise BenchError(f"plots need matplotlib ({error}): pip install -r requirements/bench.txt") from error
     paths = []
-    several = len({row.environment.machine for row in rows}) > 1
-    for suite, dtype, machine in dict.fromkeys((row.suite, row.dtype, row.environment.machine) for row in rows):
+    problems = list(dict.fromkeys((row.suite, row.dtype, row.environment.machine) for row in rows))
+    machines = Counter((suite, dtype) for suite, dtype, _ in problems)
+    for suite, dtype, machine in problems:
         chosen = [row for row in rows if (row.suite, row.dtype, row.environment.machine) == (suite, dtype, machine)]
         ops = list(dict.fromkeys(row.op for row in chosen))
         for kind in _FIGURES.get(suite, ()):
             for op in ops if kind.an_op else ("",):
-                parts = [kind.name, op, "" if dtype == "float32" else dtype, machine if several else ""]
+                parts = [
+                    kind.name,
+                    op,
+                    "" if dtype == "float32" else dtype,
+                    machine if machines[suite, dtype] > 1 else "",
+                ]
                 path = folder / f"{'_'.join(part for part in parts if part)}.png"
                 drawn = kind.draw([row for row in chosen if not op or row.op == op], path)
                 paths += [] if drawn is None else [drawn]

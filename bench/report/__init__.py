@@ -48,8 +48,9 @@ def _current(runs: Sequence[Run]) -> list[Run]:
     return kept
 
 
-def _machine(row: Row) -> str:
-    return row.environment.machine
+def _machine(row: Row) -> tuple[str, str, int]:
+    here = row.environment
+    return here.machine, here.cpu, here.threads
 
 
 def _machine_title(row: Row) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from operator import attrgetter
 
 from bench.appearance import problem_title, title
 from bench.fresh.report import MEMORY_GOALS, START_GOALS
 from bench.record import Row
-from bench.selection import SUBJECT, is_subject
+from bench.selection import MAPPED, SUBJECT, is_subject
 from bench.tables import grouped
 
 from .networks import by_dtype, quantity_panels, taking_part
@@ -49,15 +50,16 @@ def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Cal
     """What effops may take at most beside a peer, and what it takes; none where no such peer was measured."""
     body = []
     for found in grouped(rows).values():
-        subject = found.get(SUBJECT)
-        for peer, most in goals.items():
+        for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
+            subject = found.get(name)
             mine, other = (getattr(row, column) if row else None for row in (subject, found.get(peer)))
             if not mine or not other:
                 continue
             reached = mine / other <= most
+            mode = "" if name == SUBJECT else f", {title(name)}"
             body.append(
                 [
-                    Cell(f"{problem_title(subject)}, batch {subject.batch}"),
+                    Cell(f"{problem_title(subject)}, batch {subject.batch}{mode}"),
                     Cell(f"at most {most:g}x {title(peer)}", css="short"),
                     Cell(times(mine / other), "reached" if reached else "missed", "good" if reached else "bad"),
                     Cell(shown(mine)),

@@ -1,9 +1,9 @@
 // Matrix product with a prologue on A and an epilogue on the result: y = act(A B + bias) + residual.
 //
 // A is never packed: a tile broadcasts its values straight from the NHWC image, whose pixels are rows, or from the
-// patches that a dense convolution lays over a frame of it. Where A is not there (a gate, bfloat16 without pair
-// products, patches of odd channels in pairs) a block of rows is made in scratch first, small enough to stay in a cache
-// while the panels pass over it.
+// patches that a dense convolution lays over a frame of it. Where A does not lie so (a gate, bfloat16 without pair
+// products, patches of odd channels in pairs or of narrow images) a block of rows is made in scratch first, small
+// enough to stay in a cache while the panels pass over it.
 #pragma once
 
 #include <algorithm>

@@ -6,7 +6,7 @@
 // chunks as in gemm.h: the processor adds 32 values by themselves before they are added to the accumulator.
 //
 // The processor takes subnormal values of bfloat16, and sums that are subnormal, as zeros, in this tier and in
-// avx512_bf16. That is 1e-38: only values that reach the product are concerned, not residuals or stored results.
+// avx512_bf16. That is 1e-38. So are values that are rounded to bfloat16 where they are stored.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// The gate MLP of squeeze-excite, the spatial sums in front of it and the scaling behind it.
+// The gate MLP of squeeze-excite, the spatial sums in front of it and the scaling behind it; sums of two images and
+// conversions.
 #pragma once
 
 #include <algorithm>

@@ -140,6 +140,7 @@ def filters(weight: Tensor, channels: int, *, depthwise: bool, argument: str = "
         raise ArgumentError(
             f"{argument} must have shape {expected} for an input with {channels} channels; got {text_of(weight)}"
         )
+    _not_empty(weight, argument)
 
 
 def geometry(
@@ -191,6 +192,12 @@ def matrix(weight: Tensor, argument: str, rows: int | str, columns: int | str) -
         raise ArgumentError(
             f"{argument} must have shape ({rows}, {columns}) or ({rows}, {columns}, 1, 1); got {text_of(weight)}"
         )
+    _not_empty(weight, argument)
+
+
+def _not_empty(weight: Tensor, argument: str) -> None:
+    if weight.numel() == 0:
+        raise ArgumentError(f"{argument} must have at least one channel on either side; got {text_of(weight)}")
 
 
 def _pooled(pooled: Tensor, argument: str, x: Tensor) -> None:

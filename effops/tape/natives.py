@@ -28,7 +28,7 @@ def run(plan: Any, function: Any, args: tuple, kwargs: dict) -> Any:
     """The call's result; the plan has recorded it. Of calls that have :func:`operands`."""
     if function.namespace != "effops":
         _, record, unwritten = _RULES[function]
-        result = function(*args, **kwargs) if unwritten is None else unwritten(args)
+        result = function(*args, **kwargs) if unwritten is None else unwritten(args, kwargs)
         record(plan, args, result)
         return result
     plan.start()
@@ -86,6 +86,10 @@ def _record_convert(plan: Any, args: tuple, result: Tensor) -> None:
     plan.convert(x.data_ptr(), result.data_ptr(), x.numel(), _DTYPES[x.dtype], _DTYPES[result.dtype])
 
 
+def _unwritten_copy(args: tuple, kwargs: dict) -> Tensor:
+    return torch.empty_like(args[0], dtype=kwargs["dtype"])
+
+
 def _add_operands(args: tuple, kwargs: dict, moves: Callable[[Any], bool]) -> list[Tensor] | None:
     a, b = args
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or kwargs.get("alpha", 1) != 1:
@@ -99,7 +103,7 @@ def _record_add(plan: Any, args: tuple, result: Tensor) -> None:
     plan.add(a.data_ptr(), b.data_ptr(), result.data_ptr(), a.numel(), _DTYPES[a.dtype])
 
 
-def _unwritten_sum(args: tuple) -> Tensor:
+def _unwritten_sum(args: tuple, kwargs: dict) -> Tensor:
     return torch.empty_like(args[0])
 
 
@@ -130,16 +134,16 @@ def _record_linear(plan: Any, args: tuple, result: Tensor) -> None:
     )
 
 
-def _unwritten_product(args: tuple) -> Tensor:
+def _unwritten_product(args: tuple, kwargs: dict) -> Tensor:
     *_, x, weight = args
     return x.new_empty(x.shape[0], weight.shape[1])
 
 
 # Operands, how a call is recorded, and what stands for its result: computing one would fill memory that nothing reads.
-# A mean is small, and its strides are torch's to choose, as are those of a converted tensor.
+# A mean is small, and its strides are torch's to choose.
 _RULES = {
     _aten.mean.dim: (_mean_operands, _record_mean, None),
-    _aten._to_copy.default: (_convert_operands, _record_convert, None),
+    _aten._to_copy.default: (_convert_operands, _record_convert, _unwritten_copy),
     _aten.add.Tensor: (_add_operands, _record_add, _unwritten_sum),
     _aten.addmm.default: (_linear_operands, _record_linear, _unwritten_product),
     _aten.mm.default: (_linear_operands, _record_linear, _unwritten_product),

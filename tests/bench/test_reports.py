@@ -63,10 +63,13 @@ def test_every_suite_and_dtype_has_its_figure(tmp_path):
 def test_figures_of_several_machines_are_called_after_them(tmp_path):
     rows = [row("effops", 1.0), row("eager", 2.0)]
     other = replace(rows[0].environment, isa="avx512_bf16")
-    names = {path.name for path in plot([*rows, *(replace(r, environment=other) for r in rows)], tmp_path)}
+    rows += [replace(r, environment=other) for r in rows]
+    names = {path.name for path in plot([*rows, op_row("effops", 0.5), op_row("eager", 0.2)], tmp_path)}
     assert names == {
         "models_speedup_some-cpu-2-cores-avx2-2t.png",
         "models_speedup_some-cpu-2-cores-avx512-bf16-2t.png",
+        "ops_limit_depthwise_conv_act.png",
+        "ops_roofline.png",
     }
 
 

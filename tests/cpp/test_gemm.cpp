@@ -55,42 +55,6 @@ void pointwise(int64_t images, int64_t pixels, int64_t n, int64_t k, Act act, bo
   compare(p, view, {bias.data(), DType::kFloat32, n}, want, describe(tier, m, n, k) + (gated ? " gate" : ""), allowed);
 }
 
-void dense(int64_t c, int64_t size, int64_t oc, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation,
-           const std::string& tier, DType dtype) {
-  ConvShape s{};
-  s.n = 2, s.c = c, s.h = size, s.w = size + 2, s.oc = oc, s.kh = s.kw = kernel;
-  s.stride_h = s.stride_w = stride, s.dilation_h = s.dilation_w = dilation;
-  s.oh = output_size(s.h, kernel, stride, pad, dilation), s.ow = output_size(s.w, kernel, stride, pad, dilation);
-  s.pad_top = pad_before(s.h, kernel, stride, pad, dilation),
-  s.pad_left = pad_before(s.w, kernel, stride, pad, dilation);
-  Guarded x(random_values(s.n * s.c * s.h * s.w, 1), dtype);  // NCHW: patches are gathered from any strides
-  Guarded weight(random_values(oc * c * kernel * kernel, 2), dtype);
-  const std::vector<float> bias = random_values(oc, 3);
-  GemmParams p{};
-  p.m = s.n * s.oh * s.ow, p.n = oc, p.k = c * kernel * kernel, p.dtype = dtype, p.act = Act::kHardswish;
-  p.x = x.data(), p.conv = &s;
-  p.x_stride_n = c * s.h * s.w, p.x_stride_c = s.h * s.w, p.x_stride_h = s.w, p.x_stride_w = 1;
-  const WeightView view{weight.data(), dtype, oc, kernel, kernel, c, c * kernel * kernel, kernel, 1, kernel * kernel};
-  std::vector<double> want;
-  for (int64_t n = 0; n < s.n; ++n)
-    for (int64_t oy = 0; oy < s.oh; ++oy)
-      for (int64_t ox = 0; ox < s.ow; ++ox)
-        for (int64_t o = 0; o < oc; ++o) {
-          double sum = bias[static_cast<size_t>(o)];
-          for (int64_t i = 0; i < c; ++i)
-            for (int64_t ky = 0; ky < kernel; ++ky)
-              for (int64_t kx = 0; kx < kernel; ++kx) {
-                const int64_t iy = oy * stride - s.pad_top + ky * dilation,
-                              ix = ox * stride - s.pad_left + kx * dilation;
-                if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-                sum += static_cast<double>(x[((n * c + i) * s.h + iy) * s.w + ix]) *
-                       weight[((o * c + i) * kernel + ky) * kernel + kx];
-              }
-          want.push_back(activate(p.act, sum));
-        }
-  compare(p, view, {bias.data(), DType::kFloat32, oc}, want, describe(tier, p.m, oc, p.k) + " dense", tolerance(dtype));
-}
-
 // A copy of an input behind which lies a page that must not be read: also a read whose result nobody uses ends the
 // test.
 class AtPageEnd {
@@ -115,6 +79,53 @@ class AtPageEnd {
   size_t size_;
 };
 
+// A dense convolution of two images (h, w), channels last or first, one value of which may be no number.
+struct Dense {
+  int64_t c, h, w, oc, kernel, stride, pad, dilation;
+  bool channels_last, not_a_number;
+};
+
+void dense(const Dense& d, const std::string& tier, DType dtype) {
+  const auto [c, h, w, oc, kernel, stride, pad, dilation, channels_last, not_a_number] = d;
+  ConvShape s{};
+  s.n = 2, s.c = c, s.h = h, s.w = w, s.oc = oc, s.kh = s.kw = kernel;
+  s.stride_h = s.stride_w = stride, s.dilation_h = s.dilation_w = dilation;
+  s.oh = output_size(s.h, kernel, stride, pad, dilation), s.ow = output_size(s.w, kernel, stride, pad, dilation);
+  s.pad_top = pad_before(s.h, kernel, stride, pad, dilation),
+  s.pad_left = pad_before(s.w, kernel, stride, pad, dilation);
+  std::vector<float> values = random_values(s.n * c * h * w, 1);
+  if (not_a_number) values[values.size() / 3] = std::numeric_limits<float>::quiet_NaN();
+  Guarded x(values, dtype);
+  const AtPageEnd end(x, dtype);
+  Guarded weight(random_values(oc * c * kernel * kernel, 2), dtype);
+  const std::vector<float> bias = random_values(oc, 3);
+  GemmParams p{};
+  p.m = s.n * s.oh * s.ow, p.n = oc, p.k = c * kernel * kernel, p.dtype = dtype, p.act = Act::kHardswish;
+  p.x = end.data(), p.conv = &s, p.x_stride_n = c * h * w;
+  p.x_stride_c = channels_last ? 1 : h * w, p.x_stride_h = channels_last ? w * c : w;
+  p.x_stride_w = channels_last ? c : 1;
+  const WeightView view{weight.data(), dtype, oc, kernel, kernel, c, c * kernel * kernel, kernel, 1, kernel * kernel};
+  std::vector<double> want;
+  for (int64_t n = 0; n < s.n; ++n)
+    for (int64_t oy = 0; oy < s.oh; ++oy)
+      for (int64_t ox = 0; ox < s.ow; ++ox)
+        for (int64_t o = 0; o < oc; ++o) {
+          double sum = bias[static_cast<size_t>(o)];
+          for (int64_t i = 0; i < c; ++i)
+            for (int64_t ky = 0; ky < kernel; ++ky)
+              for (int64_t kx = 0; kx < kernel; ++kx) {
+                const int64_t iy = oy * stride - s.pad_top + ky * dilation,
+                              ix = ox * stride - s.pad_left + kx * dilation;
+                if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
+                sum += static_cast<double>(
+                           x[n * p.x_stride_n + i * p.x_stride_c + iy * p.x_stride_h + ix * p.x_stride_w]) *
+                       weight[((o * c + i) * kernel + ky) * kernel + kx];
+              }
+          want.push_back(activate(p.act, sum));
+        }
+  compare(p, view, {bias.data(), DType::kFloat32, oc}, want, describe(tier, p.m, oc, p.k) + " dense", tolerance(dtype));
+}
+
 // What is not a number in one row of A or one column of B stays there, also where rows are read as they lie, are padded
 // or share a tile with their neighbours.
 void not_a_number(int64_t m, int64_t k, const std::string& tier, DType dtype) {
@@ -136,6 +147,30 @@ void not_a_number(int64_t m, int64_t k, const std::string& tier, DType dtype) {
     }
   compare(p, {weight.data(), dtype, n, 1, 1, k, k, 0, 0, 1}, {}, want, describe(tier, m, n, k) + " NaN",
           tolerance(dtype));
+}
+
+// SiLU behind a product by 1, of all values of bfloat16 that are not too small: as near as bfloat16 is.
+void silu_of_bfloat16(const std::string& tier) {
+  std::vector<float> values;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float v = bf16_to_float(bf16{static_cast<uint16_t>(bits)});
+    if (std::fabs(v) >= 1e-30f && std::fabs(v) <= 1e30f) values.push_back(v);
+  }
+  for (const float v : {0.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+    values.push_back(v);
+  const int64_t m = static_cast<int64_t>(values.size());
+  Guarded x(values, DType::kBFloat16), weight(std::vector<float>(16, 1.0f), DType::kBFloat16);
+  Guarded y(m * 16, DType::kBFloat16);
+  GemmParams p{};
+  p.m = m, p.n = 16, p.k = 1, p.dtype = DType::kBFloat16, p.act = Act::kSilu, p.rows_per_image = m;
+  p.x = x.data(), p.y = y.data();
+  run_gemm(p, {weight.data(), DType::kBFloat16, 16, 1, 1, 1, 1, 0, 0, 1}, {}, kOneThread);
+  for (int64_t i = 0; i < m - 2; ++i) {
+    const double want = activate(Act::kSilu, x[i]), error = std::fabs(y[i * 16] - want);
+    // Below -87 the exponential is clamped.
+    check(error <= std::fabs(want) / 256 + 2e-36, tier + "silu of " + std::to_string(x[i]));
+  }
+  check(std::isinf(y[(m - 2) * 16]) && std::isnan(y[(m - 1) * 16]), tier + "silu of infinity and NaN");
 }
 
 }  // namespace
@@ -162,10 +197,28 @@ int main() {
     }
     not_a_number(5, 160, tier, dtype);
     not_a_number(600, 160, tier, dtype);  // blocks of rows of different heights
-    dense(3, 17, 32, 3, 2, kSame, 1, tier, dtype);
-    dense(3, 16, 24, 3, 2, 1, 1, tier, dtype);
-    dense(5, 9, 10, 5, 1, 2, 1, tier, dtype);
-    dense(2, 11, 9, 3, 1, 2, 2, tier, dtype);
-    dense(4, 8, 16, 1, 2, 0, 1, tier, dtype);
+    const Dense cases[] = {
+        {3, 17, 19, 32, 3, 2, kSame, 1, false, false},
+        {3, 16, 18, 24, 3, 2, 1, 1, false, false},
+        {5, 9, 11, 10, 5, 1, 2, 1, false, true},
+        {2, 11, 13, 9, 3, 1, 2, 2, false, false},
+        {4, 8, 10, 16, 1, 2, 0, 1, false, false},
+        {6, 9, 20, 70, 3, 1, 1, 1, true, true},
+        // Rows of so many pixels that tiles read the frame itself, where channels are even.
+        {3, 9, 71, 32, 3, 2, kSame, 1, true, true},
+        {3, 9, 71, 16, 3, 2, kSame, 1, false, true},
+        {24, 6, 40, 24, 3, 1, kSame, 1, true, true},
+        {24, 6, 41, 33, 3, 2, kSame, 1, false, false},
+        {2, 7, 33, 17, 5, 1, 4, 2, true, true},
+        {4, 3, 26, 8, 7, 1, 3, 1, true, false},
+        {6, 9, 80, 8, 1, 3, 0, 1, true, false},
+        {4, 1, 29, 5, 3, 1, 3, 3, true, false},
+        {4, 1, 1, 8, 1, 1, 20, 1, true, false},  // padding alone under most of a row
+        // Frames of one row of the output, and of a few.
+        {150, 5, 50, 16, 3, 1, 1, 1, true, false},
+        {40, 19, 64, 72, 3, 1, 1, 1, true, false},
+    };
+    for (const Dense& d : cases) dense(d, tier, dtype);
+    if (dtype == DType::kBFloat16) silu_of_bfloat16(tier);
   });
 }

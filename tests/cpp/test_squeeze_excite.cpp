@@ -56,6 +56,23 @@ void mean_and_scale(int64_t n, int64_t pixels, int64_t c, const std::string& tie
   check(relative_error(y, scaled) < tolerance(dtype) && y.guards_intact(), name + ": scale");
 }
 
+// To bfloat16 and back: rounded to nearest even, so that what bfloat16 holds comes back as it was.
+void conversion(int64_t count, const std::string& tier) {
+  std::vector<float> values = random_values(count, 1);
+  // Halfway between two values, and what rounds to infinity.
+  const float ties[] = {1.00390625f, 1.01171875f, -1.00390625f, 3.4028235e38f};
+  for (int64_t i = 0; i < std::min<int64_t>(count, 4); ++i) values[static_cast<size_t>(i)] = ties[i];
+  Guarded x(values, DType::kFloat32), rounded(values, DType::kBFloat16);
+  Guarded y(count, DType::kBFloat16), back(count, DType::kFloat32);
+  execute_convert({count, DType::kFloat32, DType::kBFloat16, x.data(), y.data()}, kTwoThreads);
+  execute_convert({count, DType::kBFloat16, DType::kFloat32, y.data(), back.data()}, kTwoThreads);
+  bool same = true;
+  for (int64_t i = 0; i < count; ++i) same = same && back[i] == rounded[i];
+  const std::string name = tier + "conversion of " + std::to_string(count);
+  check(y.same_bits(rounded) && same, name);
+  check(y.guards_intact() && back.guards_intact(), name + ": wrote out of bounds");
+}
+
 }  // namespace
 
 int main() {
@@ -67,5 +84,6 @@ int main() {
       }
     for (const int64_t pixels : {1, 49, 64, 65, 200})
       for (const int64_t c : {1, 8, 19, 64}) mean_and_scale(2, pixels, c, tier, dtype);
+    for (const int64_t count : {1, 15, 16, 1000, 100001}) conversion(count, tier);
   });
 }

@@ -40,6 +40,14 @@ CASES = {
         lambda: ops.depthwise_conv_act(X, torch.randn(8, 8, 3, 3)),
         r"weight must have shape \(8, 1",
     ),
+    "no channels": (
+        lambda: ops.conv_act(X[:, :0], torch.randn(4, 0, 3, 3)),
+        r"weight must have at least one channel on either side; got \(4, 0, 3, 3\)",
+    ),
+    "a product without columns": (
+        lambda: ops.pointwise_conv_act(X, POINTWISE[:0]),
+        r"weight must have at least one channel on either side; got \(0, 8, 1, 1\)",
+    ),
     "weight of another dtype": (
         lambda: ops.depthwise_conv_act(X, DEPTHWISE.bfloat16()),
         "weight must be torch.float32.*got torch.bfloat16",

@@ -75,6 +75,47 @@ def test_whole_networks_need_no_call_of_torch(pair):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv3_small_050", "mobilenetv4_conv_small_035"])
+def test_whole_networks_in_bfloat16_need_no_call_of_torch(name):
+    model = made(name)
+    x = images().bfloat16()
+    exact = model(x.float())
+    model = model.bfloat16()
+    want = model(x)
+    compiled = effops.compile_cpu(copy.deepcopy(model), x)
+    assert compiled.compile_report.torch == {} and "convert" in compiled.compile_report.kernels
+    got = compiled(x)
+    assert (got - exact).abs().max() <= 2 * (want - exact).abs().max() + 1e-2 * exact.abs().max()
+
+
+class _Means(nn.Module):
+    """Means of a kernel's result, in its dtype and another, converted there and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 24, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = effops.ops.pointwise_conv_act(x, self.conv.weight, self.conv.bias, act="relu")
+        mean, precise = y.mean((2, 3)), y.mean((3, 2), keepdim=True, dtype=torch.float32)
+        other = torch.bfloat16 if y.dtype == torch.float32 else torch.float32
+        return mean, precise, precise.to(torch.bfloat16), mean.to(other), y.to(other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_means_and_conversions_are_kernels(dtype):
+    model = _Means().to(dtype).eval()
+    x = torch.randn(2, 16, 9, 7).to(dtype, memory_format=torch.channels_last)
+    compiled = effops.compile_cpu(copy.deepcopy(model), x)
+    assert compiled.compile_report.torch == {}
+    assert compiled.compile_report.kernels["mean"] == 2 and compiled.compile_report.kernels["convert"] == 3
+    for got, want in zip(compiled(x), model(x), strict=True):
+        assert (got.dtype, got.shape, got.stride()) == (want.dtype, want.shape, want.stride())
+        close(got.float(), want.float(), 1e-2 if torch.bfloat16 in (dtype, got.dtype) else 1e-6)
+
+
+@torch.no_grad()
 def test_feature_maps_and_other_outputs():
     model = made("mobilenetv2_035", features_only=True)
     x = images()

@@ -7,7 +7,7 @@
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 
-// The two that SIMDe 0.8.2 lacks.
+// What SIMDe 0.8.2 lacks.
 inline __m256i emulated_cvtepi32_epi16(__m512i a) {
   int32_t in[16];
   int16_t out[16];
