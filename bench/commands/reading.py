@@ -41,8 +41,10 @@ def plot(
     """Draw the figures of CSV files: speed-ups, shares of limits, rooflines, training, latency curves, time splits."""
     if folder is not None:
         options.writable("--folder", folder)
-    for file in csv:
-        for path in plots.plot(record.read(file), folder or file.parent):
+    runs = [(folder or file.parent, record.read(file)) for file in csv]
+    for where, rows in runs:
+        beside = [row for other, found in runs if other == where for row in found]
+        for path in plots.plot(rows, where, beside):
             console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 

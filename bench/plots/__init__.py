@@ -37,10 +37,13 @@ _FIGURES = {
 }
 
 
-def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
+def plot(rows: Sequence[Row], folder: Path, beside: Sequence[Row] = ()) -> list[Path]:
     """Draw the figures of every suite that the rows belong to.
 
     Dtypes other than float32 add a suffix to their names, and so do machines, if several have measured the same.
+
+    Args:
+        beside: other rows whose figures are drawn into the folder.
 
     Raises:
         BenchError: matplotlib is not installed, or nothing was timed.
@@ -50,8 +53,9 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     except ImportError as error:
         raise BenchError(f"plots need matplotlib ({error}): pip install -r requirements/bench.txt") from error
     paths = []
-    problems = list(dict.fromkeys((row.suite, row.dtype, row.environment.machine) for row in rows))
-    machines = Counter((suite, dtype) for suite, dtype, _ in problems)
+    problems = dict.fromkeys((row.suite, row.dtype, row.environment.machine) for row in rows)
+    known = {(row.suite, row.dtype, row.environment.machine) for row in (*rows, *beside)}
+    machines = Counter((suite, dtype) for suite, dtype, _ in known)
     for suite, dtype, machine in problems:
         chosen = [row for row in rows if (row.suite, row.dtype, row.environment.machine) == (suite, dtype, machine)]
         ops = list(dict.fromkeys(row.op for row in chosen))

@@ -44,9 +44,7 @@ def gate_code(gate: str) -> int:
 def as_pair(argument: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
     """(height, width) of an int or a pair."""
     pair = (value, value) if isinstance(value, int) else value
-    if not (
-        isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], int) and isinstance(pair[1], int)
-    ):
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(one, int) for one in pair):
         raise ArgumentError(f"{argument} must be an int or a pair (height, width) of ints; got {value!r}")
     if pair[0] < least or pair[1] < least:
         raise ArgumentError(f"{argument} must be at least {least}; got {value!r}")
@@ -71,6 +69,8 @@ def image(x: Tensor, argument: str = "x") -> None:
             f"{argument} must have 4 dimensions (N, C, H, W); got shape {text_of(x)}. "
             "A single image needs a batch dimension: x.unsqueeze(0)"
         )
+    if x.shape[1] == 0:
+        raise ArgumentError(f"{argument} must have at least one channel; got shape {text_of(x)}")
     floating(x, argument)
 
 
@@ -134,13 +134,12 @@ def conv(
 
 def filters(weight: Tensor, channels: int, *, depthwise: bool, argument: str = "weight") -> None:
     """Require a convolution weight for an input of this many channels."""
-    shape = weight.shape
-    if len(shape) != 4 or shape[1] != (1 if depthwise else channels) or (depthwise and shape[0] != channels):
+    good = weight.dim() == 4 and weight.shape[0] and weight.shape[1] == (1 if depthwise else channels)
+    if not good or (depthwise and weight.shape[0] != channels):
         expected = f"({channels}, 1, kh, kw)" if depthwise else f"(out_channels, {channels}, kh, kw)"
         raise ArgumentError(
             f"{argument} must have shape {expected} for an input with {channels} channels; got {text_of(weight)}"
         )
-    _not_empty(weight, argument)
 
 
 def geometry(
@@ -185,19 +184,13 @@ def pointwise(
 def matrix(weight: Tensor, argument: str, rows: int | str, columns: int | str) -> None:
     """Require a (rows, columns) or (rows, columns, 1, 1) weight; a name stands for any number."""
     dims = weight.dim()
-    good = dims == 2 or (dims == 4 and weight.shape[2] == 1 and weight.shape[3] == 1)
+    good = weight.numel() and (dims == 2 or (dims == 4 and weight.shape[2] == 1 and weight.shape[3] == 1))
     for axis, expected in ((0, rows), (1, columns)):
         good = good and (isinstance(expected, str) or weight.shape[axis] == expected)
     if not good:
         raise ArgumentError(
             f"{argument} must have shape ({rows}, {columns}) or ({rows}, {columns}, 1, 1); got {text_of(weight)}"
         )
-    _not_empty(weight, argument)
-
-
-def _not_empty(weight: Tensor, argument: str) -> None:
-    if weight.numel() == 0:
-        raise ArgumentError(f"{argument} must have at least one channel on either side; got {text_of(weight)}")
 
 
 def _pooled(pooled: Tensor, argument: str, x: Tensor) -> None:

@@ -71,6 +71,9 @@ def test_figures_of_several_machines_are_called_after_them(tmp_path):
         "ops_limit_depthwise_conv_act.png",
         "ops_roofline.png",
     }
+    # Of a file each, too.
+    (one,) = plot(rows[:2], tmp_path / "files", rows)
+    assert one.name == "models_speedup_some-cpu-2-cores-avx2-2t.png"
 
 
 def training_rows() -> list:
