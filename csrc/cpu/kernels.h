@@ -62,6 +62,11 @@ std::vector<std::string> available_isas();
 // The kernels in use: the fastest tier unless set_isa chose another.
 const Kernels& kernels();
 
+// Those for products in training: of the tier below where the kernels in use multiply pairs of bfloat16. What is made
+// for a product (normed, activated, gated; gradients) would be rounded before it, and errs more than eager PyTorch's
+// may.
+const Kernels& product_training_kernels();
+
 // Chooses a tier by name for the whole process; false when it is not available.
 bool set_isa(const std::string& name);
 

@@ -17,8 +17,7 @@ inline const float* row_major(const WeightView& w) {
 
 // Fills in `params.weight` and `params.panels`, which lie in `slot`.
 inline void pack(GemmParams& params, const WeightView& weight, const float* bias, const Threads& threads,
-                 Slot slot = Slot::kPanels) {
-  const Kernels& k = kernels();
+                 Slot slot = Slot::kPanels, const Kernels& k = kernels()) {
   const int64_t panels = k.panel_count(params.n);
   float* packed = scratch<float>(slot, k.panel_floats(params.n, params.k, params.dtype));
   params.weight = row_major(weight);

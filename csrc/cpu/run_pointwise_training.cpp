@@ -38,8 +38,8 @@ void run_pointwise_stats(const PointwiseShape& shape, const View& view, const We
   PointwiseStatsParams p{product(rows, n, shape.c, shape.dtype, u), view, part_rows,
                          scratch<double>(Slot::kSums, parts * 2 * n)};
   p.product.rows_per_image = shape.pixels;
-  pack(p.product, weight, nullptr, threads);
-  const Kernels& k = kernels();
+  const Kernels& k = product_training_kernels();
+  pack(p.product, weight, nullptr, threads, Slot::kPanels, k);
   parallel(threads, parts, part_rows * n * shape.c,
            [&](int64_t begin, int64_t end) { k.pointwise_stats(p, begin, end); });
   const auto count = [&](int64_t part) { return std::min(part_rows, rows - part * part_rows); };
@@ -67,13 +67,13 @@ void run_pointwise_backward(const PointwiseShape& shape, const GradView& grad, c
   PointwiseBackwardParams p{product(rows, c, shape.out, shape.dtype, dx), grad,    view,
                             RowParts(images, shape.pixels, rows_of_part), nullptr, nullptr};
   const RowParts& parts = p.parts;
+  const Kernels& k = product_training_kernels();
   if (dx) {
     const WeightView transposed{weight.data, weight.dtype, c, 1, 1, shape.out, weight.stride_c, 0, 0, weight.stride_n};
-    pack(p.product, transposed, nullptr, threads);
+    pack(p.product, transposed, nullptr, threads, Slot::kPanels, k);
   }
   if (grad_sums) p.grad_sums = scratch<float>(Slot::kSums, images * parts.per_image * kGradSums * c);
   if (dweight) p.weight_sums = scratch<float>(Slot::kWeightSums, parts.count * size);
-  const Kernels& k = kernels();
   parallel(threads, parts.count, rows / parts.count * size,
            [&](int64_t begin, int64_t end) { k.pointwise_backward(p, begin, end); });
   if (dweight) {

@@ -85,6 +85,14 @@ std::vector<std::string> available_isas() {
 
 const Kernels& kernels() { return *current().load(std::memory_order_relaxed); }
 
+const Kernels& product_training_kernels() {
+  const Kernels& chosen = kernels();
+#if defined(__x86_64__)
+  if (&chosen == &kKernels_avx512_bf16 || &chosen == &avx512_amx()) return kKernels_avx512;
+#endif
+  return chosen;
+}
+
 bool set_isa(const std::string& name) {
   for (const Tier& tier : tiers()) {
     if (tier.runs && name == tier.kernels->isa) {
