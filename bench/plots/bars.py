@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Numbers over bars that stand closer would run into each other; there they stand upright.
 _INCHES_OF_NUMBER = 0.36
+# Of a letter of a network's name.
+_INCHES_OF_LETTER = 0.068
 # A figure of more inches is too small to read on a page.
 _WIDEST = 18
 Quantity = Callable[[Row], float | None]
@@ -86,11 +88,13 @@ def _panels(
     panels_of = _of_batch(known)
     widest = max(len(found) for found in panels_of.values())
     groups = len(panels_of) * widest
-    width = max(7.6, 1.4 + groups * (0.3 + 0.22 * len(names)))
+    # A group is as wide as its bars, or as its name.
+    inches = max(0.3 + 0.22 * len(names), 0.1 + _INCHES_OF_LETTER * max(len(row.case) for row in rows))
+    width = max(7.6, 1.4 + groups * inches)
     below = width > _WIDEST
     if below:
         groups = widest
-        width = max(7.6, 1.4 + groups * (0.3 + 0.22 * len(names)))
+        width = max(7.6, 1.4 + groups * inches)
     shape = (len(panels_of), 1) if below else (1, len(panels_of))
     figure = new_figure(width, 1.0 + 3.6 * shape[0])
     panels = figure.subplots(*shape, sharey=same_scale, squeeze=False).flatten()
