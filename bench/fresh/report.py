@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from rich.console import Group, RenderableType
@@ -29,20 +30,47 @@ def _ratio(value: float | None, of: float | None) -> str:
     return f"{value / of:.2f}x" if value and of else ""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What effops takes in a case where it has a goal, and the peer that it is measured by.
+
+    Attributes:
+        most: what effops may take at most, as a share of the peer.
+        ratio: what it takes.
+    """
+
+    subject: Row
+    peer: Row
+    most: float
+    ratio: float
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.most
+
+
+def verdicts(by_provider: dict[str, Row], goals: dict[str, float], column: str) -> Iterator[Verdict]:
+    """One for every goal whose peer has a figure, and another where effops has its weights in a mapped file."""
+    for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
+        subject, row = by_provider.get(name), by_provider.get(peer)
+        mine, other = (getattr(which, column) if which else None for which in (subject, row))
+        if mine and other:
+            yield Verdict(subject, row, most, mine / other)
+
+
 def _goals(
     by_provider: dict[str, Row], goals: dict[str, float], column: str, what: str, unit: str, scale: float
 ) -> Iterator[str]:
-    """A line for every goal whose peer has a figure, and another where effops has its weights in a mapped file."""
-    for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
-        subject, row = by_provider.get(name), by_provider.get(peer)
-        if subject is None or row is None or not getattr(row, column) or not getattr(subject, column):
-            continue
-        ratio = getattr(subject, column) / getattr(row, column)
-        colour, word = ("green", "reached") if ratio <= most else ("red", "missed")
-        mine, other = (f"{getattr(which, column) * scale:.3g} {unit}" for which in (subject, row))
-        mode = "" if name == SUBJECT else f" with {name}"
-        case = f"{row.case}@{row.resolution} {row.dtype} batch {row.batch}{mode}"
-        yield f"[{colour}]{word}[/] {case}: {what} {mine}, {ratio:.2f}x of {peer}'s {other} (goal: at most {most:g}x)"
+    """A line for every verdict."""
+    for found in verdicts(by_provider, goals, column):
+        row = found.subject
+        colour, word = ("green", "reached") if found.reached else ("red", "missed")
+        mine, other = (f"{getattr(which, column) * scale:.3g} {unit}" for which in (row, found.peer))
+        mode = "" if row.provider == SUBJECT else f" with {row.provider}"
+        yield (
+            f"[{colour}]{word}[/] {row.case}@{row.resolution} {row.dtype} batch {row.batch}{mode}: {what} {mine}, "
+            f"{found.ratio:.2f}x of {found.peer.provider}'s {other} (goal: at most {found.most:g}x)"
+        )
 
 
 def _report(

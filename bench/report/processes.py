@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from operator import attrgetter
 
 from bench.appearance import problem_title, title
-from bench.fresh.report import MEMORY_GOALS, START_GOALS
+from bench.fresh.report import MEMORY_GOALS, START_GOALS, verdicts
 from bench.record import Row
-from bench.selection import MAPPED, SUBJECT, is_subject
+from bench.selection import SUBJECT, is_subject
 from bench.tables import grouped
 
 from .networks import by_dtype, quantity_panels, taking_part
@@ -49,23 +48,18 @@ def _figure(name: str, rows: Sequence[Row], columns: dict[str, str], shown: Call
 def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Callable[[float], str]) -> list[Table]:
     """What effops may take at most beside a peer, and what it takes; none where no such peer was measured."""
     body = []
-    for found in grouped(rows).values():
-        for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
-            subject = found.get(name)
-            mine, other = (getattr(row, column) if row else None for row in (subject, found.get(peer)))
-            if not mine or not other:
-                continue
-            reached = mine / other <= most
-            mode = "" if name == SUBJECT else f", {title(name)}"
-            body.append(
-                [
-                    Cell(f"{problem_title(subject)}, batch {subject.batch}{mode}"),
-                    Cell(f"at most {most:g}x {title(peer)}", css="short"),
-                    Cell(times(mine / other), "reached" if reached else "missed", "good" if reached else "bad"),
-                    Cell(shown(mine)),
-                    Cell(shown(other)),
-                ]
-            )
+    for found in (found for case in grouped(rows).values() for found in verdicts(case, goals, column)):
+        row, reached = found.subject, found.reached
+        mode = "" if row.provider == SUBJECT else f", {title(row.provider)}"
+        body.append(
+            [
+                Cell(f"{problem_title(row)}, batch {row.batch}{mode}"),
+                Cell(f"at most {found.most:g}x {title(found.peer.provider)}", css="short"),
+                Cell(times(found.ratio), "reached" if reached else "missed", "good" if reached else "bad"),
+                Cell(shown(getattr(row, column))),
+                Cell(shown(getattr(found.peer, column))),
+            ]
+        )
     head = ["network", "goal", "it is", "effops", "the peer"]
     return [Table("Goals of effops", head, body, words=2)] if body else []
 

@@ -40,7 +40,7 @@ struct Kernels {
   // Values [i0, i1).
   void (*add)(const AddParams&, int64_t i0, int64_t i1);
   void (*convert)(const ConvertParams&, int64_t i0, int64_t i1);
-  // Parts [part0, part1) of the rows.
+  // Parts [part0, part1) of the rows; null where product_training_kernels() are others.
   void (*pointwise_stats)(const PointwiseStatsParams&, int64_t part0, int64_t part1);
   void (*pointwise_backward)(const PointwiseBackwardParams&, int64_t part0, int64_t part1);
   // Units [unit0, unit1) of the params' split.
@@ -62,9 +62,8 @@ std::vector<std::string> available_isas();
 // The kernels in use: the fastest tier unless set_isa chose another.
 const Kernels& kernels();
 
-// Those for products in training: of the tier below where the kernels in use multiply pairs of bfloat16. What is made
-// for a product (normed, activated, gated; gradients) would be rounded before it, and errs more than eager PyTorch's
-// may.
+// Those that have pointwise_stats and pointwise_backward, and pack for them: of the tier below where the kernels in use
+// have none.
 const Kernels& product_training_kernels();
 
 // Chooses a tier by name for the whole process; false when it is not available.

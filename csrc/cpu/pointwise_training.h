@@ -1,7 +1,8 @@
 // 1x1 convolutions in training: forward with the statistics of the output, and both gradients in one pass.
 //
 // Both go over blocks of rows. What the matrix products read, the view of the input and the gradient of the output, is
-// made in scratch block by block and stays in the L2 cache while the panels pass over it.
+// made in scratch block by block and stays in the L2 cache while the panels pass over it. It is float32: rounded to
+// pairs of bfloat16 it would err more than eager PyTorch's may.
 #pragma once
 
 #include "../core/pointwise_training.h"
@@ -24,9 +25,8 @@ inline int64_t block_rows(int64_t rows, int64_t row_bytes) {
 }
 
 // The distance of rows in scratch: an odd number of cache lines, so that a column of tiles spreads over all sets.
-template <class A>
 inline int64_t row_pitch(int64_t columns) {
-  constexpr int64_t kLine = 64 / sizeof(A);
+  constexpr int64_t kLine = 64 / sizeof(float);
   return ((columns + kLine - 1) / kLine | 1) * kLine;
 }
 
@@ -45,8 +45,8 @@ inline const float* image_row(const float* rows, int64_t image, int64_t c) { ret
 inline bool is_plain(const View& v) { return !v.affine && !v.gate && v.act == Act::kIdentity; }
 
 // The view of rows [m0, m1), columns [c0, c0 + count) of c.
-template <class S, class T, class A>
-void view_rows(const View& v, int64_t c, int64_t pixels, int64_t m0, int64_t m1, int64_t c0, int64_t count, A* out,
+template <class S, class T>
+void view_rows(const View& v, int64_t c, int64_t pixels, int64_t m0, int64_t m1, int64_t c0, int64_t count, float* out,
                int64_t pitch) {
   const T* x = static_cast<const T*>(v.x);
   for_images(v.gate ? pixels : m1, m0, m1, [&](int64_t image, int64_t begin, int64_t end) {
@@ -56,20 +56,13 @@ void view_rows(const View& v, int64_t c, int64_t pixels, int64_t m0, int64_t m1,
 }
 
 // The gradient of u in rows [m0, m1).
-template <class S, class T, class A>
-void grad_rows(const GradView& v, int64_t c, int64_t pixels, int64_t m0, int64_t m1, A* out, int64_t pitch) {
+template <class S, class T>
+void grad_rows(const GradView& v, int64_t c, int64_t pixels, int64_t m0, int64_t m1, float* out, int64_t pitch) {
   const T *grad = static_cast<const T*>(v.grad), *u = static_cast<const T*>(v.u);
   for_images(v.gate || v.pool_grad ? pixels : m1, m0, m1, [&](int64_t image, int64_t begin, int64_t end) {
     write_grad<S>(v, c, grad + begin * c, u ? u + begin * c : nullptr, image_row(v.gate, image, c),
                   image_row(v.pool_grad, image, c), end - begin, 0, c, out + (begin - m0) * pitch, pitch);
   });
-}
-
-// Pairs of bfloat16 read one value past an odd row.
-template <class A>
-void pad_pairs(A* rows, int64_t pitch, int64_t count, int64_t columns) {
-  if (!std::is_same_v<A, bf16> || columns % 2 == 0) return;
-  for (int64_t m = 0; m < count; ++m) rows[m * pitch + columns] = A{};
 }
 
 // Adds the sums over `rows` rows of u - shift and of its square to those of the part, for V vectors of columns.
@@ -132,15 +125,14 @@ void add_column_sums(const T* u, const float* shift, int64_t rows, int64_t count
 
 template <class S, class T>
 void stats_part(const PointwiseStatsParams& p, int64_t part) {
-  using A = Operand<S, T>;
   const GemmParams& product = p.product;
   const View& view = p.view;
   const int64_t k = product.k, n = product.n;
   const int64_t first = part * p.part_rows, last = std::min(first + p.part_rows, product.m);
-  const bool direct = std::is_same_v<A, T> && is_plain(view) && !(std::is_same_v<A, bf16> && k % 2);
-  const int64_t lda = direct ? k : row_pitch<A>(k + 1);
-  const int64_t block = block_rows(last - first, static_cast<int64_t>(sizeof(A)) * k);
-  A* rows = direct ? nullptr : scratch<A>(Slot::kRows, block * lda);
+  const bool direct = std::is_same_v<T, float> && is_plain(view);
+  const int64_t lda = direct ? k : row_pitch(k);
+  const int64_t block = block_rows(last - first, static_cast<int64_t>(sizeof(float)) * k);
+  float* rows = direct ? nullptr : scratch<float>(Slot::kRows, block * lda);
   const Panels<S> layout(n);
   const T* u = static_cast<const T*>(product.y);
   // Of the deviations from a shift: no cancellation where the mean is large.
@@ -149,15 +141,14 @@ void stats_part(const PointwiseStatsParams& p, int64_t part) {
   std::fill(mean, square + n, 0.0);
   for (int64_t m = first; m < last; m += block) {
     const int64_t end = std::min(m + block, last);
-    const A* a = rows;
+    const float* a = rows;
     if (direct) {
-      a = static_cast<const A*>(view.x) + m * k;
+      a = static_cast<const float*>(view.x) + m * k;
     } else {
       view_rows<S, T>(view, k, product.rows_per_image, m, end, 0, k, rows, lda);
-      pad_pairs(rows, lda, end - m, k);
     }
     for (int64_t i = 0; i < layout.count; ++i) {
-      multiply_panel<S, Rows<A>, T>(product, layout, i, {a, lda}, m, end, product.n);
+      multiply_panel<S, Rows<float>, T>(product, layout, i, {a, lda}, m, end, product.n);
       const int64_t at = layout.before(i) * S::kLanes, count = std::min(n - at, layout.width(i) * int64_t{S::kLanes});
       const T* columns = u + m * n + at;
       if (m == first) first_mean<S>(columns, end - m, count, n, shift + at);
@@ -203,56 +194,29 @@ class PointwiseBackward {
   }
 
  private:
-  using A = Operand<S, T>;
-  static constexpr bool kPairs = std::is_same_v<A, bf16>;
-
   void add_block(int64_t m0, int64_t m1) {
     const GradView& grad = p_.grad;
     const float* du = nullptr;
     int64_t du_pitch = out_;
     if (std::is_same_v<T, float> && !grad.coef && !grad.gate && !grad.pool_grad) {
       du = static_cast<const float*>(grad.grad) + m0 * out_;
-    } else if (!kPairs || p_.weight_sums) {
-      du_pitch = row_pitch<float>(out_);
+    } else {
+      du_pitch = row_pitch(out_);
       float* rows = scratch<float>(Slot::kRows, block_ * du_pitch);
       grad_rows<S, T>(grad, out_, p_.parts.pixels, m0, m1, rows, du_pitch);
       du = rows;
-    }
-    const A* a = nullptr;
-    int64_t lda = du_pitch;
-    if constexpr (kPairs) {
-      lda = row_pitch<A>(out_ + 1);
-      if (p_.product.y) a = pairs(du, du_pitch, m0, m1, lda);
-    } else {
-      a = du;
     }
     for (int64_t panel0 = 0; panel0 < layout_.count; panel0 += group_) {
       const int64_t panel1 = std::min(panel0 + group_, layout_.count);
       if (p_.product.y) {
         for (int64_t i = panel0; i < panel1; ++i)
-          multiply_panel<S, Rows<A>, T>(p_.product, layout_, i, {a, lda}, m0, m1, p_.product.n);
+          multiply_panel<S, Rows<float>, T>(p_.product, layout_, i, {du, du_pitch}, m0, m1, p_.product.n);
       }
       const int64_t c0 = layout_.before(panel0) * S::kLanes;
       const int64_t count = std::min(c_, layout_.before(panel1) * S::kLanes) - c0;
       if (p_.grad_sums) add_sums(m0, m1, c0, count);
       if (p_.weight_sums) add_weight_grad(du, du_pitch, m0, m1, panel0, panel1, c0, count);
     }
-  }
-
-  // du as bfloat16, from its float32 rows where they were made.
-  const A* pairs(const float* du, int64_t du_pitch, int64_t m0, int64_t m1, int64_t lda) {
-    A* rows = scratch<A>(Slot::kPairRows, block_ * lda);
-    if (p_.weight_sums) {
-      for (int64_t m = 0; m < m1 - m0; ++m) {
-        for_lanes<S>(out_, [&](int64_t i, int lanes) {
-          store_lanes(load_lanes<S>(du + m * du_pitch + i, lanes), rows + m * lda + i, lanes);
-        });
-      }
-    } else {
-      grad_rows<S, T>(p_.grad, out_, p_.parts.pixels, m0, m1, rows, lda);
-    }
-    pad_pairs(rows, lda, m1 - m0, out_);
-    return rows;
   }
 
   void add_sums(int64_t m0, int64_t m1, int64_t c0, int64_t count) {
@@ -279,7 +243,7 @@ class PointwiseBackward {
     const float* x = static_cast<const float*>(view.x) + m0 * c_ + c0;
     int64_t pitch = c_;
     if (!direct) {
-      pitch = row_pitch<float>(count);
+      pitch = row_pitch(count);
       float* rows = scratch<float>(Slot::kViewRows, block_ * pitch);
       view_rows<S, T>(view, c_, p_.parts.pixels, m0, m1, c0, count, rows, pitch);
       x = rows;

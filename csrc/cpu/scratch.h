@@ -23,7 +23,6 @@ enum class Slot {
   kFrame,
   kOffsets,
   kViewRows,
-  kPairRows,
   kBlockSums,
   kExpandedRows,
   kHiddenRows,

@@ -88,7 +88,7 @@ const Kernels& kernels() { return *current().load(std::memory_order_relaxed); }
 const Kernels& product_training_kernels() {
   const Kernels& chosen = kernels();
 #if defined(__x86_64__)
-  if (&chosen == &kKernels_avx512_bf16 || &chosen == &avx512_amx()) return kKernels_avx512;
+  if (!chosen.pointwise_stats) return kKernels_avx512;
 #endif
   return chosen;
 }

@@ -46,7 +46,9 @@ def test_as_torch(act):
     for i, outputs in enumerate(zip(found, expected(x), expected(x.double()), strict=True)):
         finite = x.isfinite()
         assert_as_good_as_eager(*(t[finite] for t in outputs), what=f"output {i}")
-        # At the infinities a derivative may be a limit or NaN; values are torch's.
+        ours, eager, exact = outputs
+        # At the infinities a derivative may be a limit or NaN; values are torch's in float64. In float32 they
+        # depend on the processor: with AVX-512 torch's GELU of infinity is NaN.
         if i in (0, 3):
-            assert torch.equal(outputs[0][~finite].nan_to_num(7.0), outputs[1][~finite].nan_to_num(7.0))
-        assert outputs[0][x.isnan()].isnan().all() == outputs[1][x.isnan()].isnan().all()
+            torch.testing.assert_close(ours[~finite], exact[~finite].float(), rtol=0, atol=0, equal_nan=True)
+        assert ours[x.isnan()].isnan().all() == eager[x.isnan()].isnan().all()
