@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <new>
@@ -8,6 +9,7 @@
 #include <stdexcept>
 
 #include "memory.h"
+#include "parallel.h"
 #include "team.h"
 
 namespace effops {
@@ -15,6 +17,11 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kChunkBytes = 8 * kHugePage;
+// What the tensors of a slice take at most, if it has more images than so few: the steps that need it all are few, the
+// others stay in the L2 cache.
+constexpr int64_t kSliceBytes = 3 << 20, kFewestImages = 2;
+// Slices with less than that, and fewer images, would read the weights too often for what they do with them.
+constexpr int64_t kSmallSliceBytes = 1 << 20, kEnoughImages = 4;
 
 int64_t aligned(int64_t bytes, int64_t to = kAlignment) { return (bytes + to - 1) / to * to; }
 
@@ -119,8 +126,8 @@ struct Plan::Value {
   int64_t offset = 0;
 };
 
-void Plan::add(std::string name, std::vector<Operand> operands, Kernel kernel, std::any form) {
-  steps_.push_back({std::move(name), std::move(kernel), std::move(operands), {}, std::move(form)});
+void Plan::add(std::string name, int64_t parts, std::vector<Operand> operands, Kernel kernel, std::any form) {
+  steps_.push_back({std::move(name), parts, std::move(kernel), std::move(operands), {}, std::move(form)});
 }
 
 const std::any& Plan::last_form() const {
@@ -128,8 +135,8 @@ const std::any& Plan::last_form() const {
   return steps_.empty() ? kNothing : steps_.back().form;
 }
 
-void Plan::offer(std::string name, std::vector<Operand> operands, Kernel kernel) {
-  offers_.emplace_back(steps_.size() - 1, Step{std::move(name), std::move(kernel), std::move(operands), {}, {}});
+void Plan::offer(std::string name, int64_t parts, std::vector<Operand> operands, Kernel kernel) {
+  offers_.emplace_back(steps_.size() - 1, Step{std::move(name), parts, std::move(kernel), std::move(operands), {}, {}});
 }
 
 const float* Plan::keep(const float* values, int64_t count) {
@@ -195,26 +202,43 @@ void Plan::take_offers(const std::vector<Outside>& outside) {
   offers_.clear();
 }
 
-void Plan::finish(const std::vector<Outside>& outside) {
+// Every step has to consist of them, and to read values whole: the same part of all that it reads and writes is then
+// what the same images lead to.
+bool Plan::can_be_sliced(const std::vector<Value>& values, const std::vector<std::vector<Source>>& sources,
+                         int64_t images) const {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (steps_[i].parts % images) return false;
+    for (size_t j = 0; j < sources[i].size(); ++j) {
+      const Operand& operand = steps_[i].operands[j];
+      const auto [v, offset] = sources[i][j];
+      if (operand.address && operand.bytes % images) return false;
+      if (v != kNone && (offset != 0 || operand.bytes != values[v].bytes)) return false;
+    }
+  }
+  return true;
+}
+
+void Plan::finish(const std::vector<Outside>& outside, int64_t images) {
   take_offers(outside);
   std::vector<Value> values = this->values();
   place_outside(outside, values);
   const std::vector<std::vector<Source>> sources = this->sources(values);
+  if (images > 1 && can_be_sliced(values, sources, images)) images_ = images;
   assign(values);
   for (size_t i = 0; i < steps_.size(); ++i) {
     Step& step = steps_[i];
     for (size_t j = 0; j < step.operands.size(); ++j) {
       const auto [v, offset] = sources[i][j];
-      const void* address = step.operands[j].address;
-      Place place{0, 0};
+      const auto [address, bytes, written] = step.operands[j];
+      Place place{0, 0, bytes / images_};
       if (v != kNone) {
-        place = {values[v].base, values[v].offset + offset};
+        place.base = values[v].base, place.offset = values[v].offset + offset;
       } else if (address) {
-        const auto from = std::find_if(outside.begin(), outside.end(), [&](const Outside& tensor) {
-          return within(address, tensor.address, tensor.bytes);
+        const auto from = std::find_if(outside.begin(), outside.end(), [&, at = address](const Outside& tensor) {
+          return within(at, tensor.address, tensor.bytes);
         });
         if (from == outside.end()) throw std::runtime_error(step.name + " reads a tensor that no step has written");
-        place = {static_cast<int>(from - outside.begin()) + 2, distance(from->address, address)};
+        place.base = static_cast<int>(from - outside.begin()) + 2, place.offset = distance(from->address, address);
       }
       step.places.push_back(place);
     }
@@ -223,53 +247,97 @@ void Plan::finish(const std::vector<Outside>& outside) {
   }
 }
 
-// The largest first, each at the lowest offset where nothing lies that lives at the same time.
+// Of one image: the largest first, each at the lowest offset where nothing lies that lives at the same time.
 void Plan::assign(std::vector<Value>& values) {
   std::vector<Value*> order, placed;
   for (Value& value : values) {
     if (value.base == 1) order.push_back(&value);
   }
+  const auto bytes = [&](const Value* value) { return aligned(value->bytes / images_); };
   std::stable_sort(order.begin(), order.end(), [](const Value* a, const Value* b) { return a->bytes > b->bytes; });
   for (Value* value : order) {
     value->offset = 0;
     for (const Value* other : placed) {  // by offset
       if (other->last < value->first || value->last < other->first) continue;
-      if (value->offset + value->bytes <= other->offset) break;
-      value->offset = std::max(value->offset, aligned(other->offset + other->bytes));
+      if (value->offset + bytes(value) <= other->offset) break;
+      value->offset = std::max(value->offset, other->offset + bytes(other));
     }
-    arena_bytes_ = std::max(arena_bytes_, value->offset + value->bytes);
+    arena_bytes_ = std::max(arena_bytes_, value->offset + bytes(value));
     const auto after = [](const Value* a, const Value* b) { return a->offset < b->offset; };
     placed.insert(std::upper_bound(placed.begin(), placed.end(), value, after), value);
   }
 }
 
+// How many images a thread takes through all steps at a time; 0: they are too few, so that all threads share them.
+int64_t Plan::slice_images(int64_t threads) const {
+  if (images_ == 1 || arena_bytes_ == 0) return 0;
+  const int64_t share = images_ / threads, least = std::min(kSmallSliceBytes / arena_bytes_, kEnoughImages);
+  return share < least ? 0 : std::min(share, std::max(kFewestImages, kSliceBytes / arena_bytes_));
+}
+
+int64_t Plan::arena_bytes(int64_t threads) const {
+  const int64_t images = slice_images(threads);
+  return arena_bytes_ * (images ? images * threads : images_);
+}
+
+// Images [first, first + images) through all steps.
 template <class F>
-void Plan::run_steps(void* const* outside, const Threads& threads, const F& run_step) const {
-  const Arena arena(arena_bytes_);
-  run_as_team(threads, [&](const Threads& team) {
-    std::vector<void*> operands;
-    for (const Step& step : steps_) {
-      operands.clear();
-      for (const Place& place : step.places) {
-        char* base = place.base < 2 ? arena.data() : static_cast<char*>(outside[place.base - 2]);
-        operands.push_back(place.base == 0 ? nullptr : base + place.offset);
-      }
-      run_step([&] { step.kernel(operands.data(), team); });
+void Plan::run_slice(void* const* outside, char* arena, int64_t first, int64_t images, const Threads& threads,
+                     const F& run_step) const {
+  std::vector<void*> operands;
+  const Slice slice{images, images_};
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    operands.clear();
+    for (const Place& place : steps_[i].places) {
+      char* at = nullptr;
+      if (place.base == 1) at = arena + place.offset * images;
+      if (place.base >= 2) at = static_cast<char*>(outside[place.base - 2]) + place.offset + place.stride * first;
+      operands.push_back(at);
     }
+    run_step(i, [&] { steps_[i].kernel(operands.data(), slice, threads); });
+  }
+}
+
+template <class F>
+void Plan::run_slices(void* const* outside, const Threads& threads, const F& run_step) const {
+  const int64_t count = std::max<int64_t>(1, threads.count), most = slice_images(count);
+  run_as_team(threads, [&](const Threads& team) {
+    int64_t first = 0;
+    // As many as come out even for the threads; what is left in smaller slices, and the last images together.
+    for (int64_t images = most; images > 0; images /= 2) {
+      const int64_t last = images_ - (images_ - first) % (images * count);
+      std::atomic<int64_t> next{first};
+      first = last;
+      parallel_by(team, last > next ? count : 0, 1, [&](int64_t, int64_t) {
+        const Arena arena(arena_bytes_ * images);
+        for (int64_t at; (at = next.fetch_add(images, std::memory_order_relaxed)) < last;) {
+          run_slice(outside, arena.data(), at, images, {nullptr, 1},
+                    [&](size_t i, const auto& step) { run_step(i, count, step); });
+        }
+      });
+    }
+    if (first == images_) return;
+    const Arena arena(arena_bytes_ * (images_ - first));
+    run_slice(outside, arena.data(), first, images_ - first, team,
+              [&](size_t i, const auto& step) { run_step(i, 1, step); });
   });
 }
 
 void Plan::run(void* const* outside, const Threads& threads) const {
-  run_steps(outside, threads, [](const auto& step) { step(); });
+  run_slices(outside, threads, [](size_t, int64_t, const auto& step) { step(); });
 }
 
 std::vector<double> Plan::profile(void* const* outside, const Threads& threads) const {
-  std::vector<double> seconds;
-  run_steps(outside, threads, [&](const auto& step) {
+  using Nanoseconds = std::chrono::nanoseconds;
+  std::vector<std::atomic<int64_t>> taken(steps_.size());
+  run_slices(outside, threads, [&](size_t i, int64_t side_by_side, const auto& step) {
     const auto begin = std::chrono::steady_clock::now();
     step();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    const auto time = std::chrono::duration_cast<Nanoseconds>(std::chrono::steady_clock::now() - begin);
+    taken[i].fetch_add(time.count() / side_by_side, std::memory_order_relaxed);
   });
+  std::vector<double> seconds;
+  for (const auto& time : taken) seconds.push_back(std::chrono::duration<double>(Nanoseconds(time.load())).count());
   return seconds;
 }
 

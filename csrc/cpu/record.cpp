@@ -13,6 +13,19 @@ namespace {
 
 int64_t float_bytes(int64_t count) { return count * static_cast<int64_t>(sizeof(float)); }
 
+// Of the images that a convolution reads and writes.
+int64_t input_bytes(const ConvShape& s, DType dtype) { return s.n * s.h * s.w * s.c * bytes_of(dtype); }
+int64_t output_bytes(const ConvShape& s, int64_t channels, DType dtype) {
+  return s.n * s.oh * s.ow * channels * bytes_of(dtype);
+}
+
+int64_t image_bytes(const ImageParams& p) { return p.n * p.pixels * p.c * bytes_of(p.dtype); }
+
+// Of what a product reads: rows or, for a convolution over n images, these with any strides.
+int64_t read_bytes(const GemmParams& p, int64_t n) {
+  return (p.conv ? n * p.x_stride_n : p.m * p.k) * bytes_of(p.dtype);
+}
+
 const float* kept(Plan& plan, const VectorView& v) { return plan.keep(as_floats(v, Slot::kBias), v.size); }
 
 const float* kept_taps(Plan& plan, const WeightView& w) { return plan.keep(tap_major(w), w.kh * w.kw * w.n); }
@@ -61,12 +74,12 @@ void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightVie
   p.weight = kept_taps(plan, weight);
   p.bias = kept(plan, bias);
   const ConvShape& s = p.shape;
-  const int64_t bytes = s.n * s.oh * s.ow * s.c * bytes_of(p.dtype);
+  const Operand y = writes(p.y, output_bytes(s, s.c, p.dtype)), mean = writes(pooled, float_bytes(s.n * s.c));
   const std::any before = plan.last_form();
-  plan.add("depthwise", {reads(p.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
-           [p](void* const* at, const Threads& threads) {
+  plan.add("depthwise", s.n, {reads(p.x, input_bytes(s, p.dtype)), y, mean},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
              DepthwiseParams q = p;
-             q.x = at[0], q.y = at[1];
+             q.x = at[0], q.y = at[1], q.shape.n = part(p.shape.n);
              execute_depthwise(q, static_cast<float*>(at[2]), threads);
            });
   MbconvParams alone{};
@@ -74,10 +87,10 @@ void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightVie
   PackedMbconv packed{};
   packed.depthwise = p;
   if (const auto found = with_stem(before, alone, packed)) {
-    plan.offer("dense_depthwise", {reads(found->first.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
-               [found](void* const* at, const Threads& threads) {
+    plan.offer("dense_depthwise", s.n, {reads(found->first.x, read_bytes(found->second.expand, s.n)), y, mean},
+               [found](void* const* at, const Slice& part, const Threads& threads) {
                  MbconvParams q = found->first;
-                 q.x = at[0], q.hidden = at[1], q.pooled = static_cast<float*>(at[2]);
+                 q.x = at[0], q.hidden = at[1], q.pooled = static_cast<float*>(at[2]), q.conv.n = part(q.conv.n);
                  execute_hidden(q, found->second, threads);
                });
   }
@@ -86,10 +99,11 @@ void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightVie
   if (expand->gemm.n != s.c || expand->gemm.m != s.n * s.h * s.w) return;
   const ExpandDepthwise block{expand->gemm, p};
   if (!pays_by_channels(block)) return;
-  plan.offer("expand_depthwise", {reads(block.expand.x), writes(p.y, bytes), writes(pooled, float_bytes(s.n * s.c))},
-             [block](void* const* at, const Threads& threads) {
+  plan.offer("expand_depthwise", s.n, {reads(block.expand.x, read_bytes(block.expand, s.n)), y, mean},
+             [block](void* const* at, const Slice& part, const Threads& threads) {
                ExpandDepthwise q = block;
                q.expand.x = at[0], q.depthwise.y = at[1];
+               q.expand.m = part(q.expand.m), q.depthwise.shape.n = part(q.depthwise.shape.n);
                execute_by_channels(q, static_cast<float*>(at[2]), threads);
              });
 }
@@ -98,12 +112,16 @@ void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight,
   GemmParams p = params;
   keep_panels(plan, p, weight, bias);
   const ConvShape shape = p.conv ? *p.conv : ConvShape{};
+  const int64_t gated = p.gate ? p.m / p.rows_per_image : 0, bytes = p.m * p.n * bytes_of(p.dtype);
   plan.add(
-      p.conv ? "dense" : "pointwise",
-      {reads(p.x), reads(p.gate), reads(p.residual), writes(p.y, p.m * p.n * bytes_of(p.dtype))},
-      [p, shape](void* const* at, const Threads& threads) {
+      p.conv ? "dense" : "pointwise", p.conv ? shape.n : (p.gate ? gated : p.m),
+      {reads(p.x, read_bytes(p, shape.n)), reads(p.gate, float_bytes(gated * p.k)), reads(p.residual, bytes),
+       writes(p.y, bytes)},
+      [p, shape](void* const* at, const Slice& part, const Threads& threads) {
         GemmParams q = p;
-        if (q.conv) q.conv = &shape;
+        ConvShape s = shape;
+        s.n = part(s.n), q.m = part(q.m);
+        if (q.conv) q.conv = &s;
         q.x = at[0], q.gate = static_cast<const float*>(at[1]), q.residual = at[2], q.y = at[3];
         execute_gemm(q, threads);
       },
@@ -113,28 +131,31 @@ void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight,
 void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights) {
   SeParams p = params;
   keep_gate(plan, p, weights);
-  plan.add("se_gate", {reads(p.pooled), writes(p.out, float_bytes(p.n * p.c))},
-           [p](void* const* at, const Threads& threads) {
+  const int64_t bytes = float_bytes(p.n * p.c);
+  plan.add("se_gate", p.n, {reads(p.pooled, bytes), writes(p.out, bytes)},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
              SeParams q = p;
+             q.n = part(q.n);
              q.pooled = static_cast<const float*>(at[0]), q.out = static_cast<float*>(at[1]);
              execute_se_gate(q, threads);
            });
 }
 
 void record_mean(Plan& plan, const ImageParams& p, float* mean) {
-  plan.add("mean", {reads(p.x), writes(mean, float_bytes(p.n * p.c))}, [p](void* const* at, const Threads& threads) {
-    ImageParams q = p;
-    q.x = at[0];
-    execute_mean(q, static_cast<float*>(at[1]), threads);
-  });
+  plan.add("mean", p.n, {reads(p.x, image_bytes(p)), writes(mean, float_bytes(p.n * p.c))},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
+             ImageParams q = p;
+             q.x = at[0], q.n = part(q.n);
+             execute_mean(q, static_cast<float*>(at[1]), threads);
+           });
 }
 
 void record_rounded_mean(Plan& plan, const ImageParams& p) {
-  const int64_t count = p.n * p.c;
-  plan.add("mean", {reads(p.x), writes(p.y, count * bytes_of(DType::kBFloat16))},
-           [p, count](void* const* at, const Threads& threads) {
+  plan.add("mean", p.n, {reads(p.x, image_bytes(p)), writes(p.y, p.n * p.c * bytes_of(DType::kBFloat16))},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
              ImageParams q = p;
-             q.x = at[0];
+             q.x = at[0], q.n = part(q.n);
+             const int64_t count = q.n * q.c;
              float* mean = scratch<float>(Slot::kHidden, count);
              execute_mean(q, mean, threads);
              execute_convert({count, DType::kFloat32, DType::kBFloat16, mean, at[1]}, threads);
@@ -142,28 +163,30 @@ void record_rounded_mean(Plan& plan, const ImageParams& p) {
 }
 
 void record_scale(Plan& plan, const ImageParams& p) {
-  plan.add("scale", {reads(p.x), reads(p.scale), writes(p.y, p.n * p.pixels * p.c * bytes_of(p.dtype))},
-           [p](void* const* at, const Threads& threads) {
+  const int64_t bytes = image_bytes(p);
+  plan.add("scale", p.n, {reads(p.x, bytes), reads(p.scale, float_bytes(p.n * p.c)), writes(p.y, bytes)},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
              ImageParams q = p;
-             q.x = at[0], q.scale = static_cast<const float*>(at[1]), q.y = at[2];
+             q.x = at[0], q.scale = static_cast<const float*>(at[1]), q.y = at[2], q.n = part(q.n);
              execute_scale(q, threads);
            });
 }
 
 void record_add(Plan& plan, const AddParams& p) {
-  plan.add("add", {reads(p.a), reads(p.b), writes(p.y, p.count * bytes_of(p.dtype))},
-           [p](void* const* at, const Threads& threads) {
+  const int64_t bytes = p.count * bytes_of(p.dtype);
+  plan.add("add", p.count, {reads(p.a, bytes), reads(p.b, bytes), writes(p.y, bytes)},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
              AddParams q = p;
-             q.a = at[0], q.b = at[1], q.y = at[2];
+             q.a = at[0], q.b = at[1], q.y = at[2], q.count = part(q.count);
              execute_add(q, threads);
            });
 }
 
 void record_convert(Plan& plan, const ConvertParams& p) {
-  plan.add("convert", {reads(p.x), writes(p.y, p.count * bytes_of(p.to))},
-           [p](void* const* at, const Threads& threads) {
+  plan.add("convert", p.count, {reads(p.x, p.count * bytes_of(p.from)), writes(p.y, p.count * bytes_of(p.to))},
+           [p](void* const* at, const Slice& part, const Threads& threads) {
              ConvertParams q = p;
-             q.x = at[0], q.y = at[1];
+             q.x = at[0], q.y = at[1], q.count = part(q.count);
              execute_convert(q, threads);
            });
 }
@@ -176,24 +199,25 @@ void record_mbconv(Plan& plan, const MbconvParams& params, const MbconvWeights& 
   packed.depthwise.bias = kept(plan, weights.depthwise_bias);
   if (params.hidden) keep_gate(plan, packed.se, weights.squeeze_excite);
   const ConvShape s = params.conv;
-  const int64_t hidden = s.n * s.oh * s.ow * s.c * bytes_of(params.dtype);
-  const int64_t y = s.n * s.oh * s.ow * params.out * bytes_of(params.dtype), gate = float_bytes(s.n * s.c);
+  const int64_t x = s.n * s.h * s.w * params.in * bytes_of(params.dtype), hidden = output_bytes(s, s.c, params.dtype);
+  const int64_t y = output_bytes(s, params.out, params.dtype), gate = float_bytes(s.n * s.c);
   const auto kernel = [](const MbconvParams& p, const PackedMbconv& c) {
-    return [p, c](void* const* at, const Threads& threads) {
+    return [p, c](void* const* at, const Slice& part, const Threads& threads) {
       MbconvParams q = p;
-      q.x = at[0], q.hidden = at[1], q.y = at[4];
+      q.x = at[0], q.hidden = at[1], q.y = at[4], q.conv.n = part(q.conv.n);
       q.pooled = static_cast<float*>(at[2]), q.gate = static_cast<float*>(at[3]);
       execute_mbconv(q, c, threads);
     };
   };
-  const auto operands = [&](const MbconvParams& p) {
-    return std::vector<Operand>{reads(p.x), writes(p.hidden, hidden), writes(p.pooled, gate), writes(p.gate, gate),
-                                writes(p.y, y)};
+  const auto operands = [&](const MbconvParams& p, int64_t bytes) {
+    return std::vector<Operand>{reads(p.x, bytes), writes(p.hidden, hidden), writes(p.pooled, gate),
+                                writes(p.gate, gate), writes(p.y, y)};
   };
   const std::any before = plan.last_form();
-  plan.add("mbconv", operands(params), kernel(params, packed));
+  plan.add("mbconv", s.n, operands(params, x), kernel(params, packed));
   if (const auto found = with_stem(before, params, packed)) {
-    plan.offer("dense_mbconv", operands(found->first), kernel(found->first, found->second));
+    const auto& [block, convolutions] = *found;
+    plan.offer("dense_mbconv", s.n, operands(block, read_bytes(convolutions.expand, s.n)), kernel(block, convolutions));
   }
 }
 
@@ -202,11 +226,11 @@ void record_fused_mbconv(Plan& plan, const FusedMbconvParams& params, const Fuse
   keep_panels(plan, packed.expand, weights.expand, weights.expand_bias);
   keep_panels(plan, packed.project, weights.project, weights.project_bias);
   const ConvShape& s = params.conv;
-  const int64_t y = s.n * s.oh * s.ow * params.out * bytes_of(params.dtype);
-  plan.add("fused_mbconv", {reads(params.x), reads(params.residual), writes(params.y, y)},
-           [params, packed](void* const* at, const Threads& threads) {
+  const int64_t x = s.n * params.x_stride_n * bytes_of(params.dtype), y = output_bytes(s, params.out, params.dtype);
+  plan.add("fused_mbconv", s.n, {reads(params.x, x), reads(params.residual, y), writes(params.y, y)},
+           [params, packed](void* const* at, const Slice& part, const Threads& threads) {
              FusedMbconvParams q = params;
-             q.x = at[0], q.residual = at[1], q.y = at[2];
+             q.conv.n = part(q.conv.n), q.x = at[0], q.residual = at[1], q.y = at[2];
              execute_fused_mbconv(q, packed, threads);
            });
 }

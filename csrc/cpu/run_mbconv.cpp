@@ -102,7 +102,7 @@ PackedMbconv unpacked_mbconv(const MbconvParams& p, const MbconvWeights& weights
   if (p.expands) c.expand = product(s.c, p.in, p.dtype, p.act);
   c.project = product(p.out, s.c, p.dtype, p.project_act);
   c.depthwise.shape = s, c.depthwise.dtype = p.dtype, c.depthwise.act = p.act;
-  c.se.n = s.n, c.se.c = s.c, c.se.r = weights.reduced, c.se.act = weights.reduced_act, c.se.gate = weights.gate;
+  c.se.c = s.c, c.se.r = weights.reduced, c.se.act = weights.reduced_act, c.se.gate = weights.gate;
   return c;
 }
 
@@ -148,7 +148,7 @@ void execute_mbconv(const MbconvParams& p, PackedMbconv c, const Threads& thread
   const ConvShape& s = p.conv;
   execute_hidden(p, c, threads);
   if (!p.hidden) return;
-  c.se.pooled = p.pooled, c.se.out = p.gate;
+  c.se.n = s.n, c.se.pooled = p.pooled, c.se.out = p.gate;
   execute_se_gate(c.se, threads);
   c.project.m = s.n * s.oh * s.ow, c.project.rows_per_image = s.oh * s.ow;
   c.project.x = p.hidden, c.project.gate = p.gate, c.project.y = p.y;

@@ -109,12 +109,13 @@ void define_plan(py::module_& m) {
            })
       .def(
           "finish",
-          [](BoundPlan& bound, const std::vector<std::pair<Address, int64_t>>& outside) {
+          [](BoundPlan& bound, const std::vector<std::pair<Address, int64_t>>& outside, int64_t images) {
             std::vector<Outside> tensors;
             for (const auto& [address, bytes] : outside) tensors.push_back({input(address), bytes});
-            bound.plan.finish(tensors);
+            bound.plan.finish(tensors, images);
           },
-          py::arg("outside"), "Decide where tensors lie; `outside` are (address, bytes) of those that run() gets.")
+          py::arg("outside"), py::arg("images"),
+          "Decide where tensors lie; `outside` are (address, bytes) of those that run() gets, for a batch of `images`.")
       .def(
           "run",
           [](const BoundPlan& bound, const std::vector<Address>& outside) {
@@ -129,7 +130,8 @@ void define_plan(py::module_& m) {
           py::arg("outside"), "Run, and the seconds that every step took.")
       .def_readonly("isa", &BoundPlan::isa)
       .def_property_readonly("steps", [](const BoundPlan& bound) { return bound.plan.steps(); })
-      .def_property_readonly("arena_bytes", [](const BoundPlan& bound) { return bound.plan.arena_bytes(); });
+      .def_property_readonly("arena_bytes",
+                             [](const BoundPlan& bound) { return bound.plan.arena_bytes(threads().count); });
 }
 
 }  // namespace effops

@@ -147,7 +147,7 @@ class _Assembly:
     """Values get places; what nothing needs is left out."""
 
     def __init__(self, trace: Trace, x: Tensor) -> None:
-        self._trace = trace
+        self._trace, self._images = trace, len(x) if x.dim() else 1
         self._places: dict[int, int] = {id(x): 0}
 
     def tape(self, x: Tensor, leaves: list, spec: TreeSpec, state: State) -> Tape:
@@ -190,7 +190,7 @@ class _Assembly:
         inputs = {id(tensor): tensor for tensor in segment.reads}
         outside = [(t.data_ptr(), t.untyped_storage().nbytes() - _offset(t)) for t in (*inputs.values(), *wanted)]
         try:
-            segment.plan.finish(outside)
+            segment.plan.finish(outside, self._images)
         except RuntimeError as error:
             raise NotOneCall(str(error)) from error
         places = [self._place(t) if self._trace.moves(t) else t for t in inputs.values()]

@@ -104,7 +104,7 @@ void check_block(const Case& t, const std::string& tier, DType dtype) {
   plan.finish({{p.x, x.size() * bytes}, {p.residual, add.size() * bytes}, {y.data(), size * bytes}});
   void* const outside[] = {x.data(), add.data(), again.data()};
   plan.run(outside, kTwoThreads);
-  check(plan.steps() == std::vector<std::string>{"fused_mbconv"} && plan.arena_bytes() == 0,
+  check(plan.steps() == std::vector<std::string>{"fused_mbconv"} && plan.arena_bytes(1) == 0,
         name + ": the plan's step");
   check(again.same_bits(y), name + ": the plan changes the result");
 }

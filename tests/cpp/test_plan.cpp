@@ -68,7 +68,7 @@ void same_as_recorded() {
   record_into(nullptr);
   check(weights->bytes() == kept, "equal weights are kept once");
   again.finish({{x.data(), bytes(x)}, {h[2].data(), bytes(h[2])}});
-  check(again.arena_bytes() == 2 * bytes(h0), "two maps live at the same time");
+  check(again.arena_bytes(1) == 2 * bytes(h0), "two maps live at the same time");
 
   Floats input = values(kPixels * kIn, 5), map(kPixels * kOut);
   network.run(input, h0, h1, h2);
@@ -99,7 +99,7 @@ void addresses_come_again() {
   void* outside[] = {input.data(), got.data()};
   plan.run(outside, kOneThread);
   check(got == y, "addresses that are used again");
-  check(plan.arena_bytes() == 2 * bytes(a), "places are used again");
+  check(plan.arena_bytes(1) == 2 * bytes(a), "places are used again");
 }
 
 constexpr int64_t kSide = 64, kStem = 40;
@@ -164,7 +164,7 @@ void stems_are_merged() {
       plan.finish(
           {{x.data(), bytes(x)}, {y.data(), bytes(y)}, {pooled.data(), bytes(pooled)}, {mean.data(), bytes(mean)}});
       check((plan.steps()[0] == name) == !read_again, name + (read_again ? " taken" : " not taken"));
-      check((plan.arena_bytes() < bytes(stem)) == !read_again, name + ": the tensor between is not kept");
+      check((plan.arena_bytes(1) < bytes(stem)) == !read_again, name + ": the tensor between is not kept");
       for (const Threads& threads : {kOneThread, kTwoThreads}) {
         void* places[] = {input.data(), got_y.data(), got_pooled.data(), got_mean.data()};
         plan.run(places, threads);
