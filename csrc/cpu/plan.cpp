@@ -299,9 +299,10 @@ void Plan::run_slice(void* const* outside, char* arena, int64_t first, int64_t i
 }
 
 template <class F>
-void Plan::run_slices(void* const* outside, const Threads& threads, const F& run_step) const {
+void Plan::run_slices(void* const* outside, const Threads& threads, const std::function<void()>& beside,
+                      const F& run_step) const {
   const int64_t count = std::max<int64_t>(1, threads.count), most = slice_images(count);
-  run_as_team(threads, [&](const Threads& team) {
+  const auto run_all = [&](const Threads& team) {
     int64_t first = 0;
     // As many as come out even for the threads; what is left in smaller slices, and the last images together.
     for (int64_t images = most; images > 0; images /= 2) {
@@ -320,17 +321,18 @@ void Plan::run_slices(void* const* outside, const Threads& threads, const F& run
     const Arena arena(arena_bytes_ * (images_ - first));
     run_slice(outside, arena.data(), first, images_ - first, team,
               [&](size_t i, const auto& step) { run_step(i, 1, step); });
-  });
+  };
+  run_as_team(threads, run_all, beside);
 }
 
-void Plan::run(void* const* outside, const Threads& threads) const {
-  run_slices(outside, threads, [](size_t, int64_t, const auto& step) { step(); });
+void Plan::run(void* const* outside, const Threads& threads, const std::function<void()>& beside) const {
+  run_slices(outside, threads, beside, [](size_t, int64_t, const auto& step) { step(); });
 }
 
 std::vector<double> Plan::profile(void* const* outside, const Threads& threads) const {
   using Nanoseconds = std::chrono::nanoseconds;
   std::vector<std::atomic<int64_t>> taken(steps_.size());
-  run_slices(outside, threads, [&](size_t i, int64_t side_by_side, const auto& step) {
+  run_slices(outside, threads, nullptr, [&](size_t i, int64_t side_by_side, const auto& step) {
     const auto begin = std::chrono::steady_clock::now();
     step();
     const auto time = std::chrono::duration_cast<Nanoseconds>(std::chrono::steady_clock::now() - begin);

@@ -107,8 +107,9 @@ class Plan {
   // written before nor outside.
   void finish(const std::vector<Outside>& outside, int64_t images = 1);
 
-  // `outside`: other tensors in the places of those that finish() was given.
-  void run(void* const* outside, const Threads& threads) const;
+  // `outside`: other tensors in the places of those that finish() was given. This thread first does what there is to do
+  // beside it, if anything, while others begin.
+  void run(void* const* outside, const Threads& threads, const std::function<void()>& beside = nullptr) const;
   // The same, and the seconds that every step took; of what threads do side by side, their share of it.
   std::vector<double> profile(void* const* outside, const Threads& threads) const;
 
@@ -152,7 +153,8 @@ class Plan {
   void run_slice(void* const* outside, char* arena, int64_t first, int64_t images, const Threads& threads,
                  const F& run_step) const;
   template <class F>
-  void run_slices(void* const* outside, const Threads& threads, const F& run_step) const;
+  void run_slices(void* const* outside, const Threads& threads, const std::function<void()>& beside,
+                  const F& run_step) const;
 
   std::shared_ptr<WeightStore> weights_;
   std::vector<Step> steps_;

@@ -41,6 +41,13 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
+  // Whether this thread leads: the first that asks. The others join().
+  bool lead(int64_t thread) {
+    if (led_.exchange(true)) return false;
+    leader_ = thread;
+    return true;
+  }
+
   // The loop, on the thread that leads.
   void run(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
     if (begin >= end) return;
@@ -49,7 +56,7 @@ class Team {
     loop_ = loop;
     finished_.store(0, std::memory_order_relaxed);
     free_.store(~uint64_t{0} >> (kMostParts - loop.parts), std::memory_order_release);
-    while (take(0)) {
+    while (take(leader_)) {
     }
     wait_until([&] { return finished_.load(std::memory_order_acquire) == loop.parts; });
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
@@ -112,6 +119,8 @@ class Team {
   }
 
   const int64_t count_;
+  std::atomic<bool> led_{false};
+  int64_t leader_ = 0;
   Loop loop_;
   std::mutex mutex_;
   std::exception_ptr error_;
@@ -123,25 +132,40 @@ class Team {
 
 }  // namespace
 
-void run_as_team(const Threads& threads, const std::function<void(const Threads&)>& f) {
-  if (threads.count <= 1) return f(threads);
+void run_as_team(const Threads& threads, const std::function<void(const Threads&)>& f,
+                 const std::function<void()>& beside) {
+  if (threads.count <= 1) {
+    if (beside) beside();
+    return f(threads);
+  }
   Team team(threads.count);
-  auto member = [&](int64_t thread) {
-    if (thread > 0) return team.join(thread);
-    struct Leave {
-      Team& team;
-      ~Leave() { team.leave(); }
-    } leave{team};
-    f({[](void* self, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
-         static_cast<Team*>(self)->run(begin, end, grain, body, context);
-       },
-       threads.count, &team});
+  std::exception_ptr errors[2];
+  const auto keep = [](std::exception_ptr& error, const auto& call) {
+    try {
+      call();
+    } catch (...) {
+      error = std::current_exception();
+    }
   };
-  // Where one thread has to run several members, the first of them is the one that leads.
-  const ParallelBody body = [](int64_t begin, int64_t end, void* context) {
-    for (int64_t thread = begin; thread < end; ++thread) (*static_cast<decltype(member)*>(context))(thread);
+  // A thread that gets several places takes the first: the parts of the others are taken by somebody.
+  auto member = [&](int64_t thread) {
+    if (beside && thread == 0) keep(errors[0], beside);
+    if (!(beside ? team.lead(thread) : thread == 0)) return team.join(thread);
+    keep(errors[1], [&] {
+      f({[](void* self, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
+           static_cast<Team*>(self)->run(begin, end, grain, body, context);
+         },
+         threads.count, &team});
+    });
+    team.leave();
+  };
+  const ParallelBody body = [](int64_t begin, int64_t, void* context) {
+    (*static_cast<decltype(member)*>(context))(begin);
   };
   threads.run(0, threads.count, 1, body, &member);
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
 }
 
 }  // namespace effops

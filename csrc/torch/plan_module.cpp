@@ -3,8 +3,11 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "../cpu/kernels.h"
 #include "../cpu/record.h"
+#include "snapshot.h"
 #include "tensors.h"
 
 namespace effops {
@@ -64,13 +67,23 @@ struct BoundPlan {
   explicit BoundPlan(std::shared_ptr<WeightStore> weights) : plan(std::move(weights)), isa(kernels().isa) {}
 };
 
-template <class F>
-auto run_on(const BoundPlan& bound, const std::vector<Address>& outside, const F& run) {
+std::vector<void*> places(const BoundPlan& bound, const std::vector<Address>& outside) {
   if (bound.isa != kernels().isa) throw py::value_error("the plan is for " + bound.isa + " kernels");
   std::vector<void*> tensors;
   for (const Address address : outside) tensors.push_back(output(address));
-  const py::gil_scoped_release release;
-  return run(tensors.data());
+  return tensors;
+}
+
+// Whether the snapshot holds; this thread looks while others have begun with the plan, which is run in any case.
+bool run_beside(const BoundPlan& bound, const std::vector<Address>& outside, const py::object& snapshot) {
+  const std::vector<void*> tensors = places(bound, outside);
+  bool holds = false;
+  std::optional<py::gil_scoped_release> release;
+  bound.plan.run(tensors.data(), threads(), [&] {
+    holds = snapshot_holds(snapshot);
+    release.emplace();
+  });
+  return holds;
 }
 
 }  // namespace
@@ -119,13 +132,19 @@ void define_plan(py::module_& m) {
       .def(
           "run",
           [](const BoundPlan& bound, const std::vector<Address>& outside) {
-            run_on(bound, outside, [&](void* const* tensors) { bound.plan.run(tensors, threads()); });
+            const std::vector<void*> tensors = places(bound, outside);
+            const py::gil_scoped_release release;
+            bound.plan.run(tensors.data(), threads());
           },
           py::arg("outside"))
+      .def("run_beside", run_beside, py::arg("outside"), py::arg("snapshot"),
+           "Run, and whether a Snapshot holds: what was computed is worth something only then.")
       .def(
           "profile",
           [](const BoundPlan& bound, const std::vector<Address>& outside) {
-            return run_on(bound, outside, [&](void* const* tensors) { return bound.plan.profile(tensors, threads()); });
+            const std::vector<void*> tensors = places(bound, outside);
+            const py::gil_scoped_release release;
+            return bound.plan.profile(tensors.data(), threads());
           },
           py::arg("outside"), "Run, and the seconds that every step took.")
       .def_readonly("isa", &BoundPlan::isa)

@@ -170,6 +170,8 @@ class Snapshot {
 
 }  // namespace
 
+bool snapshot_holds(const py::object& snapshot) { return snapshot.cast<const Snapshot&>().holds(); }
+
 void define_snapshot(py::module_& m) {
   py::class_<Snapshot>(
       m, "Snapshot",

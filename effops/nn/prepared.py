@@ -60,9 +60,13 @@ _Snapshot = _SnapshotInPython if extension.module is None else extension.module.
 
 
 class State:
-    """A snapshot: which modules there are, their tensors, settings and hooks."""
+    """A snapshot: which modules there are, their tensors, settings and hooks.
 
-    __slots__ = ("_held", "_snapshot")
+    Attributes:
+        snapshot: compares them, as :meth:`holds` does.
+    """
+
+    __slots__ = ("_held", "snapshot")
 
     def __init__(
         self,
@@ -98,11 +102,11 @@ class State:
         # The snapshot itself keeps nothing alive, so that the collector sees what is held.
         self._held = places, modules, tuple(map(type, modules)), hooks, tensors
         given = zip(*places, strict=True)
-        self._snapshot = _Snapshot(*given, modules, hooks, tensors, Tensor._version, Tensor.data_ptr)
+        self.snapshot = _Snapshot(*given, modules, hooks, tensors, Tensor._version, Tensor.data_ptr)
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
-        return self._snapshot.holds()
+        return self.snapshot.holds()
 
 
 class PreparedCall(Protocol):
@@ -187,8 +191,17 @@ class PreparedCalls:
 
     def get(self, key: Hashable, x: Tensor) -> PreparedCall | None:
         """The call that was prepared for such an input, if it still stands."""
+        prepared = self.find(key, x)
+        return None if prepared is None or self.state(key) is None else prepared
+
+    def find(self, key: Hashable, x: Tensor) -> PreparedCall | None:
+        """The call that was prepared for such an input, whether it still stands or not."""
         prepared = self._calls.get(key, {}).get(x.shape)
-        return None if prepared is None or not prepared.fits(x) or self.state(key) is None else prepared
+        return prepared if prepared is not None and prepared.fits(x) else None
+
+    def drop(self, key: Hashable) -> None:
+        """Forget the calls of a key: what they were decided from has changed."""
+        self._calls.pop(key, None)
 
     def wants(self, key: Hashable, x: object) -> bool:
         """Whether a call that could not be taken from here should be prepared for the next time."""
@@ -209,7 +222,7 @@ class PreparedCalls:
             return None
         state = next(iter(known.values())).state
         if not state.holds():
-            self._calls.pop(key, None)
+            self.drop(key)
             return None
         return state
 

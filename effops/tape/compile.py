@@ -278,17 +278,21 @@ def _run(model: CompiledModule, tapes: _Tapes, x: Any) -> tuple[bool, Any]:
         return False, None
     x = _dense(x)
     key = _layout(x)
+    tape = tapes.calls.find(key, x)
+    if tape is not None:
+        holds, y = tape.run_if_state_holds(x)
+        if holds:
+            return True, y
+        tapes.calls.drop(key)
+    if tapes.refused or x.numel() == 0 or not x.is_floating_point() or not tapes.calls.wants(key, x):
+        return False, None
+    if _hooked(model) is not None:
+        return False, None
+    try:
+        model.compile_report = tapes.add(model, x)
+    except NotOneCall as error:
+        tapes.refused = str(error)
+        warnings.warn(f"effops: {type(model).__name__} does not run as one call: {error}", stacklevel=4)
+        return False, None
     tape = tapes.calls.get(key, x)
-    if tape is None:
-        if tapes.refused or x.numel() == 0 or not x.is_floating_point() or not tapes.calls.wants(key, x):
-            return False, None
-        if _hooked(model) is not None:
-            return False, None
-        try:
-            model.compile_report = tapes.add(model, x)
-        except NotOneCall as error:
-            tapes.refused = str(error)
-            warnings.warn(f"effops: {type(model).__name__} does not run as one call: {error}", stacklevel=4)
-            return False, None
-        tape = tapes.calls.get(key, x)
     return (False, None) if tape is None else (True, tape.run(x))

@@ -40,14 +40,31 @@ class KernelStep:
     outputs: tuple[tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype], ...]
     frees: tuple[int, ...]
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it reads nothing that may have changed: packed weights and values of the run alone."""
+        return all(type(i) is int for i in self.inputs)
+
     def run(self, values: list) -> None:
+        self.plan.run(self._addresses(values))
+        self._free(values)
+
+    def run_beside(self, values: list, state: State) -> bool:
+        """Run, and whether all is as it was, which this thread looks at meanwhile; if not, the values are worthless."""
+        holds = self.plan.run_beside(self._addresses(values), state.snapshot)
+        self._free(values)
+        return holds
+
+    def _free(self, values: list) -> None:
+        for place in self.frees:
+            values[place] = None
+
+    def _addresses(self, values: list) -> list[int]:
         addresses = [(values[i] if type(i) is int else i).data_ptr() for i in self.inputs]
         for place, shape, stride, dtype in self.outputs:
             values[place] = made = torch.empty_strided(shape, stride, dtype=dtype)
             addresses.append(made.data_ptr())
-        self.plan.run(addresses)
-        for place in self.frees:
-            values[place] = None
+        return addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +132,24 @@ class Tape:
         )
 
     def run(self, x: Tensor) -> Any:
+        return self._result(self._start(x), self.steps)
+
+    def run_if_state_holds(self, x: Tensor) -> tuple[bool, Any]:
+        """Whether all is as it was, and the result if so."""
+        values, steps = self._start(x), self.steps
+        if type(steps[0]) is KernelStep and steps[0].stands_alone:
+            holds, steps = steps[0].run_beside(values, self.state), steps[1:]
+        else:
+            holds = self.state.holds()
+        return (True, self._result(values, steps)) if holds else (False, None)
+
+    def _start(self, x: Tensor) -> list:
         values: list = [None] * self._count
         values[0] = x
-        for step in self.steps:
+        return values
+
+    def _result(self, values: list, steps: Sequence[KernelStep | TorchStep]) -> Any:
+        for step in steps:
             step.run(values)
         leaves = [values[leaf.value] if isinstance(leaf, _Index) else leaf for leaf in self._leaves]
         return leaves[0] if self._spec.is_leaf() else tree_unflatten(leaves, self._spec)

@@ -106,6 +106,46 @@ void errors_come_out() {
   }
 }
 
+// What this thread does beside: once, on this thread, while another begins if there is one; its errors come out.
+void something_beside() {
+  const std::thread::id here = std::this_thread::get_id();
+  const auto others_begin = [&](const Threads& threads, bool together, const std::string& what) {
+    std::atomic<int64_t> begun{0}, units{0};
+    int beside = 0;
+    run_as_team(
+        threads,
+        [&](const Threads& team) {
+          ++begun;
+          for (int round = 0; round < 20; ++round) {
+            parallel_by(team, 100, 1, [&](int64_t begin, int64_t end) { units += end - begin; });
+          }
+        },
+        [&] {
+          ++beside;
+          check(std::this_thread::get_id() == here, what + ": beside on the calling thread");
+          while (together && units < 2000) std::this_thread::yield();
+        });
+    check(begun == 1 && units == 2000 && beside == 1, what + ": all of it once");
+  };
+  others_begin(kOneThread, false, "one thread");
+  others_begin({one_after_the_other, 4}, false, "four members on one thread");
+  others_begin({real_threads<2, 0>, 2}, true, "one goes on without the other");
+  others_begin({real_threads<5, 0>, 7}, true, "four go on without the fifth");
+  others_begin({real_threads<3, 2000>, 3}, false, "who is there first leads");
+  for (const bool leader : {false, true}) {
+    bool led = false;
+    try {
+      const auto error = [](bool thrown) {
+        if (thrown) throw std::runtime_error("thrown");
+      };
+      run_as_team({real_threads<2, 0>, 2}, [&](const Threads&) { led = true, error(leader); }, [&] { error(!leader); });
+      check(false, "an error was lost");
+    } catch (const std::runtime_error&) {
+      check(led, "an error beside stops nobody");
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -121,5 +161,6 @@ int main() {
   }
   few_ranges();
   errors_come_out();
+  something_beside();
   return failures != 0;
 }
