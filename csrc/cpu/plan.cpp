@@ -104,11 +104,22 @@ const float* WeightStore::keep(int64_t count, const std::function<void(float*)>&
   return data;
 }
 
-bool WeightStore::has(const float* values, int64_t count) const {
+bool WeightStore::lends(const float* values, int64_t count) {
   const char* begin = reinterpret_cast<const char*>(values);
   const char* end = reinterpret_cast<const char*>(values + count);
-  return std::any_of(borrowed_.begin(), borrowed_.end(),
-                     [&](const Borrowed& memory) { return begin >= memory.data && end <= memory.data + memory.bytes; });
+  const auto found = std::find_if(borrowed_.begin(), borrowed_.end(), [&](const Borrowed& memory) {
+    return begin >= memory.data && end <= memory.data + memory.bytes;
+  });
+  if (found == borrowed_.end()) return false;
+  return found->read = true;
+}
+
+std::vector<std::shared_ptr<void>> WeightStore::lenders() const {
+  std::vector<std::shared_ptr<void>> owners;
+  for (const Borrowed& memory : borrowed_) {
+    if (memory.read) owners.push_back(memory.owner);
+  }
+  return owners;
 }
 
 void WeightStore::trim() {
@@ -140,7 +151,7 @@ void Plan::offer(std::string name, int64_t parts, std::vector<Operand> operands,
 }
 
 const float* Plan::keep(const float* values, int64_t count) {
-  if (!values || weights_->has(values, count)) return values;
+  if (!values || weights_->lends(values, count)) return values;
   return weights_->keep(count, [&](float* to) { std::copy(values, values + count, to); });
 }
 
@@ -299,18 +310,19 @@ void Plan::run_slice(void* const* outside, char* arena, int64_t first, int64_t i
 }
 
 template <class F>
-void Plan::run_slices(void* const* outside, const Threads& threads, const std::function<void()>& beside,
+void Plan::run_slices(void* const* outside, const Threads& threads, const std::function<bool()>& beside,
                       const F& run_step) const {
   const int64_t count = std::max<int64_t>(1, threads.count), most = slice_images(count);
   const auto run_all = [&](const Threads& team) {
     int64_t first = 0;
-    // As many as come out even for the threads; what is left in smaller slices, and the last images together.
+    // As many as come out even for the threads; what is left in smaller slices, and the last images together. Buffers
+    // are equally large, so that all of them are used again.
     for (int64_t images = most; images > 0; images /= 2) {
       const int64_t last = images_ - (images_ - first) % (images * count);
       std::atomic<int64_t> next{first};
       first = last;
       parallel_by(team, last > next ? count : 0, 1, [&](int64_t, int64_t) {
-        const Arena arena(arena_bytes_ * images);
+        const Arena arena(arena_bytes_ * most);
         for (int64_t at; (at = next.fetch_add(images, std::memory_order_relaxed)) < last;) {
           run_slice(outside, arena.data(), at, images, {nullptr, 1},
                     [&](size_t i, const auto& step) { run_step(i, count, step); });
@@ -318,14 +330,14 @@ void Plan::run_slices(void* const* outside, const Threads& threads, const std::f
       });
     }
     if (first == images_) return;
-    const Arena arena(arena_bytes_ * (images_ - first));
+    const Arena arena(arena_bytes_ * std::max(most, images_ - first));
     run_slice(outside, arena.data(), first, images_ - first, team,
               [&](size_t i, const auto& step) { run_step(i, 1, step); });
   };
   run_as_team(threads, run_all, beside);
 }
 
-void Plan::run(void* const* outside, const Threads& threads, const std::function<void()>& beside) const {
+void Plan::run(void* const* outside, const Threads& threads, const std::function<bool()>& beside) const {
   run_slices(outside, threads, beside, [](size_t, int64_t, const auto& step) { step(); });
 }
 

@@ -31,10 +31,12 @@ class WeightStore {
   const float* keep(int64_t count, const std::function<void(float*)>& write);
   // Memory of somebody else, which `owner` keeps: what lies there is not copied.
   void borrow(const void* data, int64_t bytes, std::shared_ptr<void> owner) {
-    borrowed_.push_back({static_cast<const char*>(data), bytes, std::move(owner)});
+    borrowed_.push_back({static_cast<const char*>(data), bytes, std::move(owner), false});
   }
-  // Whether the values lie in borrowed memory.
-  bool has(const float* values, int64_t count) const;
+  // Whether the values lie in borrowed memory, which a plan then reads.
+  bool lends(const float* values, int64_t count);
+  // The owners of what plans read.
+  std::vector<std::shared_ptr<void>> lenders() const;
   int64_t bytes() const { return used_; }
   // Gives back pages that hold no weights.
   void trim();
@@ -53,6 +55,7 @@ class WeightStore {
     const char* data;
     int64_t bytes;
     std::shared_ptr<void> owner;
+    bool read;
   };
   Chunk& with_room(int64_t bytes);
 
@@ -108,8 +111,8 @@ class Plan {
   void finish(const std::vector<Outside>& outside, int64_t images = 1);
 
   // `outside`: other tensors in the places of those that finish() was given. This thread first does what there is to do
-  // beside it, if anything, while others begin.
-  void run(void* const* outside, const Threads& threads, const std::function<void()>& beside = nullptr) const;
+  // beside it, if anything, while others begin; whether it is still wanted comes out of that.
+  void run(void* const* outside, const Threads& threads, const std::function<bool()>& beside = nullptr) const;
   // The same, and the seconds that every step took; of what threads do side by side, their share of it.
   std::vector<double> profile(void* const* outside, const Threads& threads) const;
 
@@ -153,7 +156,7 @@ class Plan {
   void run_slice(void* const* outside, char* arena, int64_t first, int64_t images, const Threads& threads,
                  const F& run_step) const;
   template <class F>
-  void run_slices(void* const* outside, const Threads& threads, const std::function<void()>& beside,
+  void run_slices(void* const* outside, const Threads& threads, const std::function<bool()>& beside,
                   const F& run_step) const;
 
   std::shared_ptr<WeightStore> weights_;

@@ -5,8 +5,8 @@
 
 namespace effops {
 
-// A call may hold one buffer of each slot at a time. Those from kRows on belong to the worker threads, the rest to the
-// caller.
+// A call may hold one buffer of each slot at a time. Those from kRows on belong to the threads that run a kernel's
+// parts, the rest to the one that calls it.
 enum class Slot {
   kPanels,
   kProjectPanels,

@@ -133,10 +133,10 @@ class Team {
 }  // namespace
 
 void run_as_team(const Threads& threads, const std::function<void(const Threads&)>& f,
-                 const std::function<void()>& beside) {
+                 const std::function<bool()>& beside) {
   if (threads.count <= 1) {
-    if (beside) beside();
-    return f(threads);
+    if (!beside || beside()) f(threads);
+    return;
   }
   Team team(threads.count);
   std::exception_ptr errors[2];
@@ -149,9 +149,11 @@ void run_as_team(const Threads& threads, const std::function<void(const Threads&
   };
   // A thread that gets several places takes the first: the parts of the others are taken by somebody.
   auto member = [&](int64_t thread) {
-    if (beside && thread == 0) keep(errors[0], beside);
+    bool wanted = true;
+    if (beside && thread == 0) keep(errors[0], [&] { wanted = false, wanted = beside(); });
     if (!(beside ? team.lead(thread) : thread == 0)) return team.join(thread);
     keep(errors[1], [&] {
+      if (!wanted) return;
       f({[](void* self, int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
            static_cast<Team*>(self)->run(begin, end, grain, body, context);
          },

@@ -74,7 +74,7 @@ std::vector<void*> places(const BoundPlan& bound, const std::vector<Address>& ou
   return tensors;
 }
 
-// Whether the snapshot holds; this thread looks while others have begun with the plan, which is run in any case.
+// Whether the snapshot holds; this thread looks while others begin with the plan.
 bool run_beside(const BoundPlan& bound, const std::vector<Address>& outside, const py::object& snapshot) {
   const std::vector<void*> tensors = places(bound, outside);
   bool holds = false;
@@ -82,6 +82,7 @@ bool run_beside(const BoundPlan& bound, const std::vector<Address>& outside, con
   bound.plan.run(tensors.data(), threads(), [&] {
     holds = snapshot_holds(snapshot);
     release.emplace();
+    return holds;
   });
   return holds;
 }
@@ -98,6 +99,14 @@ void define_plan(py::module_& m) {
           },
           py::arg("data"), py::arg("bytes"), py::arg("owner"),
           "Memory that the owner keeps: weights that lie there in the form that kernels read are not copied.")
+      .def_property_readonly(
+          "lenders",
+          [](const WeightStore& store) {
+            std::vector<py::object> owners;
+            for (const auto& owner : store.lenders()) owners.push_back(*static_cast<py::object*>(owner.get()));
+            return owners;
+          },
+          "The owners of borrowed memory that plans read.")
       .def("trim", &WeightStore::trim, "Return memory that holds no weights.")
       .def_property_readonly("bytes", &WeightStore::bytes);
   py::class_<BoundPlan>(m, "Plan", "Kernel calls with packed weights and places for every tensor.")

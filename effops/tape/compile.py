@@ -283,7 +283,10 @@ def _run(model: CompiledModule, tapes: _Tapes, x: Any) -> tuple[bool, Any]:
         holds, y = tape.run_if_state_holds(x)
         if holds:
             return True, y
-        tapes.calls.drop(key)
+        # Unless another thread has recorded anew meanwhile. What was packed goes before that is done again.
+        if tapes.calls.find(key, x) is tape:
+            tapes.calls.drop(key)
+        tape = None
     if tapes.refused or x.numel() == 0 or not x.is_floating_point() or not tapes.calls.wants(key, x):
         return False, None
     if _hooked(model) is not None:

@@ -23,7 +23,7 @@ class CompileReport:
         kernels: how many calls of each kernel.
         torch: how many calls of each operator that no kernel of effops serves.
         weight_bytes: packed weights, of all shapes together; kernels read others where they lie in the model.
-        buffer_bytes: what lies between kernels, at its highest.
+        buffer_bytes: what lies between kernels, at its highest, on as many threads as torch has now.
     """
 
     model: str

@@ -41,8 +41,8 @@ class KernelStep:
     frees: tuple[int, ...]
 
     @property
-    def stands_alone(self) -> bool:
-        """Whether it reads nothing that may have changed: packed weights and values of the run alone."""
+    def reads_values_only(self) -> bool:
+        """Whether all that it reads beside weights are values of the run."""
         return all(type(i) is int for i in self.inputs)
 
     def run(self, values: list) -> None:
@@ -50,7 +50,10 @@ class KernelStep:
         self._free(values)
 
     def run_beside(self, values: list, state: State) -> bool:
-        """Run, and whether all is as it was, which this thread looks at meanwhile; if not, the values are worthless."""
+        """Run, and whether all is as it was, which this thread looks at meanwhile; if not, the values are worthless.
+
+        Only where no memory may be gone that it reads: weights are packed, or where they were.
+        """
         holds = self.plan.run_beside(self._addresses(values), state.snapshot)
         self._free(values)
         return holds
@@ -106,7 +109,10 @@ class Tape:
         steps: what runs, in order.
     """
 
-    __slots__ = ("_count", "_dtype", "_forced", "_isa", "_leaves", "_spec", "_stride", "shape", "state", "steps")
+    __slots__ = (
+        *("_count", "_dtype", "_forced", "_isa", "_leaves", "_spec", "_stride", "_weights"),
+        *("shape", "state", "steps"),
+    )
 
     def __init__(
         self,
@@ -116,7 +122,9 @@ class Tape:
         leaves: Sequence[Any],
         spec: TreeSpec,
         state: State,
+        weights: Weights,
     ) -> None:
+        self._weights = weights
         self.shape, self._stride, self._dtype = x.shape, x.stride(), x.dtype
         self.steps, self._count, self._leaves, self._spec, self.state = tuple(steps), count, tuple(leaves), spec, state
         self._forced, self._isa = backends.forced(), extension.module.isa()
@@ -137,8 +145,9 @@ class Tape:
     def run_if_state_holds(self, x: Tensor) -> tuple[bool, Any]:
         """Whether all is as it was, and the result if so."""
         values, steps = self._start(x), self.steps
-        if type(steps[0]) is KernelStep and steps[0].stands_alone:
-            holds, steps = steps[0].run_beside(values, self.state), steps[1:]
+        first = steps[0] if steps else None
+        if type(first) is KernelStep and first.reads_values_only and self._weights.lent_holds():
+            holds, steps = first.run_beside(values, self.state), steps[1:]
         else:
             holds = self.state.holds()
         return (True, self._result(values, steps)) if holds else (False, None)
@@ -172,7 +181,7 @@ def record(forward: Callable[[Tensor], Any], x: Tensor, weights: Weights, state:
         raise NotOneCall("an output does not depend on the input")
     if not any(isinstance(item, Segment) for item in trace.items):
         raise NotOneCall("no part of it runs on effops' CPU kernels")
-    return _Assembly(trace, x).tape(x, leaves, spec, state)
+    return _Assembly(trace, x).tape(x, leaves, spec, state, weights)
 
 
 class _Assembly:
@@ -182,7 +191,7 @@ class _Assembly:
         self._trace, self._images = trace, len(x) if x.dim() else 1
         self._places: dict[int, int] = {id(x): 0}
 
-    def tape(self, x: Tensor, leaves: list, spec: TreeSpec, state: State) -> Tape:
+    def tape(self, x: Tensor, leaves: list, spec: TreeSpec, state: State, weights: Weights) -> Tape:
         needed = {id(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
         stays = set(needed) | {id(x)}
         kept: list[tuple[Segment | TorchCall, list[Tensor], list[int]]] = []
@@ -198,7 +207,7 @@ class _Assembly:
             kept.append((item, wanted, [key for key in last if key not in stays]))
         steps = [self._step(*found) for found in reversed(kept)]
         places = [_Index(self._place(leaf)) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        return Tape(x, steps, len(self._places), places, spec, state)
+        return Tape(x, steps, len(self._places), places, spec, state, weights)
 
     def _reads(self, item: Segment | TorchCall) -> list[Tensor]:
         return list(item.reads if isinstance(item, Segment) else item.tensors())

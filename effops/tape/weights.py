@@ -25,6 +25,7 @@ class Weights:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         """Of a model with these tensors."""
         self.store = extension.module.WeightStore()
+        self._lent = ()
         self._cleared = 0
         files = list(_mapped_files())
         # What lies in a mapped file is packed whole: its pages then go.
@@ -37,8 +38,12 @@ class Weights:
                 self._mapped.append(place)
             elif tensor.dtype == torch.float32 and tensor.is_contiguous():
                 # Kernels read the weights of squeeze-and-excitation and biases as they lie. Its owner is another tensor
-                # of the same memory: the model's may get other memory while a record runs.
+                # of the same storage, which stays when the model's gets another.
                 self.store.borrow(*place, tensor.detach())
+
+    def lent_holds(self) -> bool:
+        """Whether the model's own memory that kernels read is where it was: a storage may get other memory."""
+        return all(tensor.data_ptr() == address for tensor, address in self._lent)
 
     def packed(self) -> None:
         """After every kernel call that was recorded."""
@@ -49,6 +54,7 @@ class Weights:
         """When a forward was recorded: nothing is kept that calls do not need."""
         self.store.trim()
         self._clear()
+        self._lent = tuple((tensor, tensor.data_ptr()) for tensor in self.store.lenders)
 
     def _clear(self) -> None:
         # Results of the record lie between folded weights that are gone: larger ones would find no room there.

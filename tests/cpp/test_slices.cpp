@@ -202,43 +202,67 @@ void same_bits(const std::string& tier, DType dtype) {
   }
 }
 
-// Rows of one product after the other: `second` of them from row `begin` of the first one's on.
-Plan two_products(int64_t n, int64_t rows, int64_t k, int64_t begin, int64_t second, Bytes& x, Bytes& between, Bytes& y,
-                  const std::vector<float>& weight) {
-  Plan plan(std::make_shared<WeightStore>());
-  const auto product = [&](const void* from, int64_t m, void* to) {
-    GemmParams p{};
-    p.m = m, p.n = p.k = k, p.dtype = DType::kFloat32, p.act = Act::kRelu, p.rows_per_image = m, p.x = from, p.y = to;
-    run_gemm(p, {weight.data(), DType::kFloat32, k, 1, 1, k, k, 0, 0, 1}, {}, kOneThread);
-  };
-  record_into(&plan);
-  product(x.data(), n * rows, between.data());
-  product(between.data() + begin * k * 4, second, y.data());
-  record_into(nullptr);
-  const auto size = [](const Bytes& bytes) { return static_cast<int64_t>(bytes.size()); };
-  plan.finish({{x.data(), size(x)}, {y.data(), size(y)}}, n);
-  return plan;
-}
+// Three products in a row, of a MiB an image. The second reads `rows` of the first one's from row `begin` on and is one
+// of the tensors outside, though the third reads it.
+struct Chain {
+  static constexpr int64_t kImages = 8, kK = 16, kRows = 16384, kImage = kRows * kK * 4;
+  std::vector<float> weight = random_values(kK * kK, 1), x = random_values(kImages * kImage / 4, 2);
+  std::vector<float> first = x, second = x, third = x;
+  int64_t begin, rows;
+
+  explicit Chain(int64_t from = 0, int64_t count = kImages * kRows) : begin(from), rows(count) {}
+
+  Plan plan(int64_t images) const {
+    Plan plan(std::make_shared<WeightStore>());
+    const auto product = [&](const float* from, int64_t m, const float* to) {
+      GemmParams p{};
+      p.m = m, p.n = p.k = kK, p.dtype = DType::kFloat32, p.act = Act::kHardswish, p.rows_per_image = m, p.x = from;
+      p.y = const_cast<float*>(to);
+      run_gemm(p, {weight.data(), DType::kFloat32, kK, 1, 1, kK, kK, 0, 0, 1}, {}, kOneThread);
+    };
+    record_into(&plan);
+    product(x.data(), kImages * kRows, first.data());
+    product(first.data() + begin * kK, rows, second.data());
+    product(second.data(), rows, third.data());
+    record_into(nullptr);
+    const int64_t bytes = kImages * kImage;
+    plan.finish({{x.data(), bytes}, {second.data(), bytes}, {third.data(), bytes}}, images);
+    return plan;
+  }
+};
 
 void sizes_of_slices() {
-  constexpr int64_t kImages = 8, kK = 16, kRows = 16384, kImage = kRows * kK * 4;  // a MiB
-  const std::vector<float> weight = random_values(kK * kK, 1);
-  Bytes x(kImages * kImage), between(kImages * kImage), y(kImages * kImage);
-  const auto plan = [&](int64_t begin, int64_t rows) {
-    return two_products(kImages, kRows, kK, begin, rows, x, between, y, weight);
+  const Plan sliced = Chain().plan(Chain::kImages);
+  check(sliced.arena_bytes(1) == 3 * Chain::kImage, "as many images as three MiB hold");
+  check(sliced.arena_bytes(2) == 2 * 3 * Chain::kImage, "a slice a thread");
+  check(sliced.arena_bytes(8) == 8 * Chain::kImage, "an image a thread");
+  check(sliced.arena_bytes(9) == 8 * Chain::kImage, "more threads than images share them");
+  const auto whole = [](const Chain& chain) {
+    return chain.plan(Chain::kImages).arena_bytes(1) == Chain::kImages * Chain::kImage;
   };
-  const Plan sliced = plan(0, kImages * kRows);
-  check(sliced.arena_bytes(1) == 3 * kImage, "as many images as three MiB hold");
-  check(sliced.arena_bytes(2) == 2 * 3 * kImage, "a slice a thread");
-  check(sliced.arena_bytes(8) == 8 * kImage, "an image a thread");
-  check(sliced.arena_bytes(9) == kImages * kImage, "more threads than images share them");
-  check(plan(0, kImages / 2 * kRows).arena_bytes(1) == kImages * kImage, "who reads half of a tensor needs it whole");
-  check(plan(kRows, 7 * kRows).arena_bytes(1) == kImages * kImage, "who reads a later part of a tensor needs it whole");
+  check(whole(Chain(0, 4 * Chain::kRows)), "who reads half of a tensor needs it whole");
+  check(whole(Chain(Chain::kRows, 7 * Chain::kRows)), "who reads a later part of a tensor needs it whole");
+}
+
+// Slices of three images, then of one; outside tensors that are read inside.
+void slices_of_several_sizes() {
+  Chain chain;
+  const Plan whole = chain.plan(1), sliced = chain.plan(Chain::kImages);
+  void* outside[] = {chain.x.data(), chain.second.data(), chain.third.data()};
+  whole.run(outside, kOneThread);
+  const std::vector<float> second = chain.second, third = chain.third;
+  for (const Threads& threads : {kOneThread, kTwoThreads}) {
+    std::fill(chain.second.begin(), chain.second.end(), 0.0f);
+    std::fill(chain.third.begin(), chain.third.end(), 0.0f);
+    sliced.run(outside, threads);
+    check(chain.second == second && chain.third == third, "slices of several sizes");
+  }
 }
 
 }  // namespace
 
 int main() {
   sizes_of_slices();
+  slices_of_several_sizes();
   return for_every_tier([](const std::string& tier, DType dtype) { same_bits(tier, dtype); });
 }

@@ -124,6 +124,7 @@ void something_beside() {
           ++beside;
           check(std::this_thread::get_id() == here, what + ": beside on the calling thread");
           while (together && units < 2000) std::this_thread::yield();
+          return true;
         });
     check(begun == 1 && units == 2000 && beside == 1, what + ": all of it once");
   };
@@ -133,16 +134,27 @@ void something_beside() {
   others_begin({real_threads<5, 0>, 7}, true, "four go on without the fifth");
   others_begin({real_threads<3, 2000>, 3}, false, "who is there first leads");
   for (const bool leader : {false, true}) {
-    bool led = false;
+    std::atomic<bool> led{false};
     try {
       const auto error = [](bool thrown) {
         if (thrown) throw std::runtime_error("thrown");
       };
-      run_as_team({real_threads<2, 0>, 2}, [&](const Threads&) { led = true, error(leader); }, [&] { error(!leader); });
+      run_as_team(
+          {real_threads<2, 0>, 2}, [&](const Threads&) { led = true, error(leader); },
+          [&] {
+            while (!led) std::this_thread::yield();
+            error(!leader);
+            return true;
+          });
       check(false, "an error was lost");
     } catch (const std::runtime_error&) {
       check(led, "an error beside stops nobody");
     }
+  }
+  for (const Threads& threads : {kOneThread, Threads{one_after_the_other, 4}}) {
+    bool ran = false;
+    run_as_team(threads, [&](const Threads&) { ran = true; }, [] { return false; });
+    check(!ran, "what nobody wants any more is not begun");
   }
 }
 

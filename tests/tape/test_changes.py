@@ -55,7 +55,33 @@ def _classes(model):
     model.reset_classifier(7)
 
 
-@pytest.mark.parametrize("change", [_replaced, _moved, _swapped, _statistics, _loaded, _padded, _classes])
+def _shared(model):
+    # Storages get other memory; that which kernels read is gone.
+    model.share_memory()
+    model.blocks[0][0].se.conv_expand.bias.add_(1.0)
+
+
+def _offloaded(model):
+    for parameter in model.blocks[0][0].se.parameters():
+        storage, values = parameter.untyped_storage(), parameter.clone()
+        storage.resize_(0)
+        storage.resize_(values.nbytes)
+        parameter.copy_(values * 2)
+
+
+_CHANGES = [_replaced, _moved, _swapped, _statistics, _loaded, _padded, _classes, _shared, _offloaded]
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("change", _CHANGES)
 @torch.no_grad()
 def test_changes_are_noticed(pair, change):
     model, compiled = copy.deepcopy(pair[0]), effops.compile_cpu(copy.deepcopy(pair[0]), images())

@@ -217,6 +217,22 @@ def test_threads_do_not_share_buffers(pair):
 
 
 @torch.no_grad()
+def test_a_forward_that_returns_its_input():
+    class Passes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = made()
+
+        def forward(self, x):
+            self.inner(x)
+            return x
+
+    compiled, x = effops.compile_cpu(Passes().eval(), images()), images()
+    for _ in range(2):
+        assert compiled(x) is x
+
+
+@torch.no_grad()
 def test_another_instruction_set(pair):
     model, compiled = pair[0], effops.compile_cpu(copy.deepcopy(pair[0]), images())
     best = extension.module.isa()
