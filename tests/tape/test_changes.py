@@ -66,7 +66,7 @@ def _offloaded(model):
         storage, values = parameter.untyped_storage(), parameter.clone()
         storage.resize_(0)
         storage.resize_(values.nbytes)
-        parameter.copy_(values * 2)
+        parameter.copy_(values + 1)
 
 
 _CHANGES = [_replaced, _moved, _swapped, _statistics, _loaded, _padded, _classes, _shared, _offloaded]
