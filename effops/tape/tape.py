@@ -110,8 +110,17 @@ class Tape:
     """
 
     __slots__ = (
-        *("_count", "_dtype", "_forced", "_isa", "_leaves", "_spec", "_stride", "_weights"),
-        *("shape", "state", "steps"),
+        "_count",
+        "_dtype",
+        "_forced",
+        "_isa",
+        "_leaves",
+        "_spec",
+        "_stride",
+        "_weights",
+        "shape",
+        "state",
+        "steps",
     )
 
     def __init__(
