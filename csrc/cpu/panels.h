@@ -24,17 +24,21 @@ struct Panels {
     return 12 / vectors;
   }
 
-  int64_t vectors, count, base, extra;
+  int64_t vectors, count;
 
-  // Even widths: with 16 registers two vectors a panel and a third where the number is odd, with 32 up to
-  // four.
+  // With 16 registers two vectors a panel and a third where the number is odd, with 32 up to four. Even numbers of
+  // panels where none becomes narrow by it, and wide ones not side by side: half of the panels are half of the work.
   explicit Panels(int64_t n) {
     vectors = (n + S::kLanes - 1) / S::kLanes;
     count = kWide ? (vectors + kMaxVectors - 1) / kMaxVectors : std::max<int64_t>(1, vectors / 2);
-    base = vectors / count;
-    extra = vectors % count;
+    if (count % 2 == 0 || count == 1) return;
+    if (kWide) {
+      if (vectors >= (count + 1) * (kMaxVectors - 1)) ++count;
+    } else if (vectors <= (count - 1) * kMaxVectors) {
+      --count;
+    }
   }
-  int width(int64_t panel) const { return static_cast<int>(base + (panel < extra)); }
+  int width(int64_t panel) const { return static_cast<int>(before(panel + 1) - before(panel)); }
   // Calls f with the width of a panel as a constant.
   template <class F>
   void with_width(int64_t panel, F&& f) const {
@@ -50,7 +54,7 @@ struct Panels {
     }
   }
   // Vectors before this panel.
-  int64_t before(int64_t panel) const { return panel * base + std::min(panel, extra); }
+  int64_t before(int64_t panel) const { return panel * vectors / count; }
 
   // Rows of a panel: the bias, then one for every k, or for every two where pairs of bfloat16 are multiplied
   // at once; those are padded with zeros.

@@ -56,14 +56,28 @@ void run_gemm(GemmParams params, const WeightView& weight, const VectorView& bia
 void execute_gemm(const GemmParams& params, const Threads& threads) {
   const Kernels& k = kernels();
   const int64_t panels = k.panel_count(params.n);
-  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that each reads its part of the
-  // weights alone. Else rows, and where panels would leave a thread waiting for another.
   const int64_t count = std::max<int64_t>(1, threads.count), rows_a_thread = params.m / count;
-  const int64_t most_panels = (panels + count - 1) / count;
-  const bool uneven = most_panels * count * 20 > panels * 21;
-  if (rows_a_thread < (uneven ? 48 : 128) && panels >= 2 * count) {
-    parallel(threads, panels, params.m * params.k * params.n / panels,
-             [&](int64_t begin, int64_t end) { k.gemm(params, 0, params.m, begin, end, params.n); });
+  // Few rows and many panels (the last stages at batch 1): whole columns a thread, so that each reads its part of the
+  // weights alone. Else rows.
+  if (rows_a_thread < 128 && panels >= 2 * count) {
+    // Where panels would leave a thread waiting for another, each in as many ranges of rows as there are threads.
+    const int64_t ranges = panels % count ? std::clamp<int64_t>(params.m, 1, count) : 1, units = panels * ranges;
+    const auto row = [&](int64_t range) { return params.m * range / ranges; };
+    const auto columns = [&](int64_t begin, int64_t end) {
+      // The last ranges of a panel, whole panels, the first ranges of one.
+      for (int64_t unit = begin, next; unit < end; unit = next) {
+        const int64_t panel = unit / ranges, first = unit % ranges;
+        next = first || end - unit < ranges ? std::min(end, (panel + 1) * ranges) : end / ranges * ranges;
+        k.gemm(params, row(first), row(std::min(first + next - unit, ranges)), panel, (next + ranges - 1) / ranges,
+               params.n);
+      }
+    };
+    if (params.gate) {
+      // Every range makes gated rows of its own.
+      parallel_in_few(threads, units, columns);
+    } else {
+      parallel(threads, units, params.m * params.k * params.n / units, columns);
+    }
   } else {
     // Few rows would read the weights too often for what they do with them; the last unit has those that are over.
     const int64_t rows = std::clamp<int64_t>(rows_a_thread, 1, 24), units = std::max<int64_t>(1, params.m / rows);

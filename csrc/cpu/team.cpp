@@ -10,8 +10,8 @@
 namespace effops {
 namespace {
 
-// What the large parts of a loop come to, in eighths, and how many small ones there are for each of them.
-constexpr int64_t kLargeEighths = 6, kSmallParts = 2;
+// What the large parts of a loop come to, in eighths.
+constexpr int64_t kLargeEighths = 6;
 // Bits of the mask of parts.
 constexpr int64_t kMostParts = 64;
 // Looks for work before the processor is left to others.
@@ -72,29 +72,34 @@ class Team {
   void leave() { over_.store(true, std::memory_order_release); }
 
  private:
+  // A large part for every thread, then smaller and smaller ones, each half of a thread's share of what is left: threads
+  // that are equally fast end together, and none waits long for a slower one.
   struct Loop {
-    int64_t begin = 0, end = 0, parts = 0, large = 0, large_units = 0;
+    int64_t begin = 0, end = 0, grain = 1, threads = 1, parts = 0, large = 0, large_units = 0;
     ParallelBody body = nullptr;
     void* context = nullptr;
 
     Loop() = default;
-    Loop(int64_t first, int64_t last, int64_t grain, int64_t threads, ParallelBody f, void* with)
-        : begin(first), end(last), body(f), context(with) {
-      const int64_t units = end - begin;
-      grain = std::max<int64_t>(1, grain);
-      const int64_t most = std::min((units + grain - 1) / grain, kMostParts);
+    Loop(int64_t first, int64_t last, int64_t least, int64_t count, ParallelBody f, void* with)
+        : begin(first), end(last), grain(std::max<int64_t>(1, least)), threads(count), body(f), context(with) {
+      const int64_t units = end - begin, most = std::min((units + grain - 1) / grain, kMostParts);
       large = std::min(threads, most), parts = large;
       // With fewer small parts than threads, these would be larger than the large ones.
       if (most < 2 * threads) return;
-      large_units = std::max<int64_t>(1, units * kLargeEighths / 8 / threads);
-      parts = std::min({most, threads * (1 + kSmallParts), threads + units - large_units * threads});
+      large_units = units * kLargeEighths / 8 / threads;
+      for (int64_t left = units - large_units * large; left > 0; ++parts) left -= small_units(left, parts);
     }
-    // Where a part begins: equal ones, or the large ones first.
+    // Units of the next part, where so many are left and there are so many parts.
+    int64_t small_units(int64_t left, int64_t part) const {
+      const int64_t slots = kMostParts - part;
+      return std::min(left, std::max({grain, left / (2 * threads), (left + slots - 1) / slots}));
+    }
+    // Where a part begins.
     int64_t from(int64_t part) const {
       if (parts == large) return begin + (end - begin) * part / parts;
-      if (part <= large) return begin + large_units * part;
-      const int64_t rest = end - begin - large_units * large;
-      return begin + large_units * large + rest * (part - large) / (parts - large);
+      int64_t at = begin + large_units * std::min(part, large);
+      for (int64_t i = large; i < part; ++i) at += small_units(end - at, i);
+      return at;
     }
   };
 

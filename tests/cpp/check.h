@@ -36,6 +36,16 @@ inline void two_threads(void*, int64_t begin, int64_t end, int64_t, effops::Para
 const effops::Threads kOneThread{nullptr, 1};
 const effops::Threads kTwoThreads{two_threads, 2};
 
+// Into three parts of different sizes, the last of which runs first, by itself.
+inline void three_parts(void*, int64_t begin, int64_t end, int64_t, effops::ParallelBody body, void* context) {
+  const int64_t first = begin + (end - begin + 2) / 3, second = first + (end - first + 1) / 2;
+  if (second < end) body(second, end, context);
+  std::thread other([&] { body(begin, first, context); });
+  if (first < second) body(first, second, context);
+  other.join();
+}
+const effops::Threads kThreeThreads{three_parts, 3};
+
 inline std::vector<float> random_values(int64_t size, unsigned seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;

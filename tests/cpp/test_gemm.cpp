@@ -1,4 +1,4 @@
-// Pointwise and dense convolutions against a loop in double, in guarded memory, with one and two threads.
+// Pointwise and dense convolutions against a loop in double, in guarded memory, with one to three threads.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -14,18 +14,20 @@ std::string describe(const std::string& tier, int64_t m, int64_t n, int64_t k) {
   return tier + "m" + std::to_string(m) + " n" + std::to_string(n) + " k" + std::to_string(k);
 }
 
-// Runs with one and two threads into guarded outputs and checks them.
+// Runs with one to three threads into guarded outputs and checks them.
 void compare(GemmParams p, const WeightView& weight, const VectorView& bias, const std::vector<double>& want,
              const std::string& name, double allowed) {
-  Guarded y(p.m * p.n, p.dtype), y2(p.m * p.n, p.dtype);
+  Guarded y(p.m * p.n, p.dtype), y2(p.m * p.n, p.dtype), y3(p.m * p.n, p.dtype);
   p.y = y.data();
   run_gemm(p, weight, bias, kOneThread);
   p.y = y2.data();
   run_gemm(p, weight, bias, kTwoThreads);
+  p.y = y3.data();
+  run_gemm(p, weight, bias, kThreeThreads);
   const double error = relative_error(y, want);
   check(error < allowed, name + ": error " + std::to_string(error));
   check(y.guards_intact(), name + ": wrote out of bounds");
-  check(y.same_bits(y2), name + ": the number of threads changes the result");
+  check(y.same_bits(y2) && y.same_bits(y3), name + ": the number of threads changes the result");
 }
 
 void pointwise(int64_t images, int64_t pixels, int64_t n, int64_t k, Act act, bool gated, bool residual, bool k_major,
@@ -189,6 +191,11 @@ int main() {
     pointwise(3, 300, 24, 40, Act::kRelu6, true, false, true, tier, dtype);
     pointwise(1, 900, 17, 129, Act::kGelu, true, true, false, tier, dtype);
     pointwise(0, 49, 16, 8, Act::kSilu, false, false, false, tier, dtype);
+    // Odd numbers of panels, which threads share with ranges of rows of one panel, and fewer rows than threads.
+    for (const int64_t n : {270, 300, 450}) {
+      pointwise(1, 49, n, 24, Act::kRelu, n == 450, true, false, tier, dtype);
+      pointwise(1, 2, n, 16, Act::kIdentity, n == 300, false, false, tier, dtype);
+    }
     // The heights of the tiles of AMX, in whole steps of k and with a rest.
     for (const int64_t rows : {15, 16, 17, 31, 32, 33, 65, 97}) {
       pointwise(1, rows, 48 + rows % 4 * 16, 64, kActs[rows % 6], false, rows % 2 == 0, false, tier, dtype);
