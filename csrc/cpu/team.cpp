@@ -72,8 +72,8 @@ class Team {
   void leave() { over_.store(true, std::memory_order_release); }
 
  private:
-  // A large part for every thread, then smaller and smaller ones, each half of a thread's share of what is left: threads
-  // that are equally fast end together, and none waits long for a slower one.
+  // A large part for every thread, then smaller and smaller ones, each half of a thread's share of what is left:
+  // threads that are equally fast end together, and none waits long for a slower one.
   struct Loop {
     int64_t begin = 0, end = 0, grain = 1, threads = 1, parts = 0, large = 0, large_units = 0;
     ParallelBody body = nullptr;
