@@ -30,8 +30,8 @@ struct Kernels {
   // Rows [m0, m1) and panels [panel0, panel1) of the output, whose rows lie `pitch` apart.
   void (*gemm)(const GemmParams&, int64_t m0, int64_t m1, int64_t panel0, int64_t panel1, int64_t pitch);
   // The two layers of the gate: rows [row0, row1) of their weights, for all images.
-  void (*se_reduce)(const SeParams&, float* hidden, int64_t row0, int64_t row1);
-  void (*se_expand)(const SeParams&, const float* hidden, int64_t row0, int64_t row1);
+  void (*se_reduce)(const SeGateParams&, float* hidden, int64_t row0, int64_t row1);
+  void (*se_expand)(const SeGateParams&, const float* hidden, int64_t row0, int64_t row1);
   // Sums over chunks [chunk0, chunk1) of `chunk` pixels, each a row of c floats; every image has ceil(pixels
   // / chunk).
   void (*pixel_sums)(const ImageParams&, int64_t chunk, float* sums, int64_t chunk0, int64_t chunk1);

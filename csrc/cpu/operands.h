@@ -16,6 +16,19 @@ inline const float* as_floats(const VectorView& v, Slot slot) {
   return out;
 }
 
+// The layers of a gate: weights of one dtype as they lie, others and biases in float32.
+inline void set_gate(SeGateParams& p, const SeWeights& w) {
+  const bool same = w.reduce_weight.dtype == w.expand_weight.dtype;
+  const auto weight = [&](const VectorView& v, Slot slot) {
+    return same ? static_cast<const float*>(v.data) : as_floats(v, slot);
+  };
+  p.weights = same ? w.reduce_weight.dtype : DType::kFloat32;
+  p.reduce_weight = weight(w.reduce_weight, Slot::kReduceWeight);
+  p.expand_weight = weight(w.expand_weight, Slot::kExpandWeight);
+  p.reduce_bias = as_floats(w.reduce_bias, Slot::kReduceBias);
+  p.expand_bias = as_floats(w.expand_bias, Slot::kExpandBias);
+}
+
 // A depthwise weight as float32 (kh, kw, c): itself, or a copy in scratch.
 inline const float* tap_major(const WeightView& w) {
   if (w.dtype == DType::kFloat32 && w.stride_n == 1 && w.stride_kw == w.n && w.stride_kh == w.kw * w.n) {

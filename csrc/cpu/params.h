@@ -13,6 +13,11 @@ struct Channels {
   int64_t first, last, pitch;
 };
 
+// The gate with both weights as they lie: in float32, or in bfloat16 behind the same pointers.
+struct SeGateParams : SeParams {
+  DType weights = DType::kFloat32;
+};
+
 // y = a + b, value by value.
 struct AddParams {
   int64_t count;

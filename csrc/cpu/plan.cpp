@@ -104,9 +104,9 @@ const float* WeightStore::keep(int64_t count, const std::function<void(float*)>&
   return data;
 }
 
-bool WeightStore::lends(const float* values, int64_t count) {
+bool WeightStore::lends(const float* values, int64_t bytes) {
   const char* begin = reinterpret_cast<const char*>(values);
-  const char* end = reinterpret_cast<const char*>(values + count);
+  const char* end = begin + bytes;
   const auto found = std::find_if(borrowed_.begin(), borrowed_.end(), [&](const Borrowed& memory) {
     return begin >= memory.data && end <= memory.data + memory.bytes;
   });
@@ -150,9 +150,13 @@ void Plan::offer(std::string name, int64_t parts, std::vector<Operand> operands,
   offers_.emplace_back(steps_.size() - 1, Step{std::move(name), parts, std::move(kernel), std::move(operands), {}, {}});
 }
 
-const float* Plan::keep(const float* values, int64_t count) {
-  if (!values || weights_->lends(values, count)) return values;
-  return weights_->keep(count, [&](float* to) { std::copy(values, values + count, to); });
+const float* Plan::keep(const float* values, int64_t bytes) {
+  if (!values || weights_->lends(values, bytes)) return values;
+  const int64_t count = (bytes + 3) / 4;
+  return weights_->keep(count, [&](float* to) {
+    if (count > 0) to[count - 1] = 0.0f;  // behind the last of an odd number of bfloat16
+    std::memcpy(to, values, static_cast<size_t>(bytes));
+  });
 }
 
 // Every write makes a new value, whatever its address was used for before.

@@ -34,7 +34,7 @@ class WeightStore {
     borrowed_.push_back({static_cast<const char*>(data), bytes, std::move(owner), false});
   }
   // Whether the values lie in borrowed memory, which a plan then reads.
-  bool lends(const float* values, int64_t count);
+  bool lends(const float* values, int64_t bytes);
   // The owners of what plans read.
   std::vector<std::shared_ptr<void>> lenders() const;
   int64_t bytes() const { return used_; }
@@ -101,8 +101,8 @@ class Plan {
   const std::any& last_form() const;
   // Another step in place of the last two, if it turns out that nothing else reads what the first of them writes.
   void offer(std::string name, int64_t parts, std::vector<Operand> operands, Kernel kernel);
-  // Weights for its steps, where the store has them. `values` of null stay null.
-  const float* keep(const float* values, int64_t count);
+  // Weights of so many bytes for its steps, where the store has them. `values` of null stay null.
+  const float* keep(const float* values, int64_t bytes);
   // The same of what `write` writes.
   const float* keep(int64_t count, const std::function<void(float*)>& write) { return weights_->keep(count, write); }
 

@@ -26,9 +26,11 @@ int64_t read_bytes(const GemmParams& p, int64_t n) {
   return (p.conv ? n * p.x_stride_n : p.m * p.k) * bytes_of(p.dtype);
 }
 
-const float* kept(Plan& plan, const VectorView& v) { return plan.keep(as_floats(v, Slot::kBias), v.size); }
+const float* kept(Plan& plan, const VectorView& v) { return plan.keep(as_floats(v, Slot::kBias), float_bytes(v.size)); }
 
-const float* kept_taps(Plan& plan, const WeightView& w) { return plan.keep(tap_major(w), w.kh * w.kw * w.n); }
+const float* kept_taps(Plan& plan, const WeightView& w) {
+  return plan.keep(tap_major(w), float_bytes(w.kh * w.kw * w.n));
+}
 
 // Packed whole, whatever the weight's layout: panels that lie in one piece are read from memory at full speed.
 void keep_panels(Plan& plan, GemmParams& p, const WeightView& weight, const VectorView& bias) {
@@ -59,11 +61,13 @@ std::optional<std::pair<MbconvParams, PackedMbconv>> with_stem(const std::any& b
   return std::pair(params, packed);
 }
 
-void keep_gate(Plan& plan, SeParams& p, const SeWeights& weights) {
-  p.reduce_weight = kept(plan, weights.reduce_weight);
-  p.reduce_bias = kept(plan, weights.reduce_bias);
-  p.expand_weight = kept(plan, weights.expand_weight);
-  p.expand_bias = kept(plan, weights.expand_bias);
+void keep_gate(Plan& plan, SeGateParams& p, const SeWeights& weights) {
+  set_gate(p, weights);
+  const int64_t bytes = p.c * p.r * bytes_of(p.weights);
+  p.reduce_weight = plan.keep(p.reduce_weight, bytes);
+  p.expand_weight = plan.keep(p.expand_weight, bytes);
+  p.reduce_bias = plan.keep(p.reduce_bias, float_bytes(p.r));
+  p.expand_bias = plan.keep(p.expand_bias, float_bytes(p.c));
 }
 
 }  // namespace
@@ -128,13 +132,13 @@ void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight,
       p.gate || p.residual ? std::any() : std::any(Convolution{p, shape}));
 }
 
-void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights) {
-  SeParams p = params;
+void record_se_gate(Plan& plan, const SeGateParams& params, const SeWeights& weights) {
+  SeGateParams p = params;
   keep_gate(plan, p, weights);
   const int64_t bytes = float_bytes(p.n * p.c);
   plan.add("se_gate", p.n, {reads(p.pooled, bytes), writes(p.out, bytes)},
            [p](void* const* at, const Slice& part, const Threads& threads) {
-             SeParams q = p;
+             SeGateParams q = p;
              q.n = part(q.n);
              q.pooled = static_cast<const float*>(at[0]), q.out = static_cast<float*>(at[1]);
              execute_se_gate(q, threads);

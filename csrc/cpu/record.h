@@ -11,7 +11,7 @@ namespace effops {
 void record_depthwise(Plan& plan, const DepthwiseParams& params, const WeightView& weight, const VectorView& bias,
                       float* pooled);
 void record_gemm(Plan& plan, const GemmParams& params, const WeightView& weight, const VectorView& bias);
-void record_se_gate(Plan& plan, const SeParams& params, const SeWeights& weights);
+void record_se_gate(Plan& plan, const SeGateParams& params, const SeWeights& weights);
 void record_mean(Plan& plan, const ImageParams& params, float* mean);
 // The same, with the means rounded to bfloat16 at params.y.
 void record_rounded_mean(Plan& plan, const ImageParams& params);

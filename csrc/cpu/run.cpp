@@ -87,17 +87,14 @@ void execute_gemm(const GemmParams& params, const Threads& threads) {
   }
 }
 
-void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads) {
+void run_se_gate(SeGateParams params, const SeWeights& weights, const Threads& threads) {
   if (Plan* plan = recording()) return record_se_gate(*plan, params, weights);
-  params.reduce_weight = as_floats(weights.reduce_weight, Slot::kReduceWeight);
-  params.reduce_bias = as_floats(weights.reduce_bias, Slot::kReduceBias);
-  params.expand_weight = as_floats(weights.expand_weight, Slot::kExpandWeight);
-  params.expand_bias = as_floats(weights.expand_bias, Slot::kExpandBias);
+  set_gate(params, weights);
   execute_se_gate(params, threads);
 }
 
 // Both layers are split by rows of their weights, which are most of what there is to read.
-void execute_se_gate(const SeParams& params, const Threads& threads) {
+void execute_se_gate(const SeGateParams& params, const Threads& threads) {
   const Kernels& k = kernels();
   float* hidden = scratch<float>(Slot::kHidden, params.n * params.r);
   parallel(threads, params.r, params.n * params.c,

@@ -49,8 +49,8 @@ struct SeWeights {
 };
 
 // The weights in `params` are filled in here.
-void run_se_gate(SeParams params, const SeWeights& weights, const Threads& threads);
-void execute_se_gate(const SeParams& params, const Threads& threads);
+void run_se_gate(SeGateParams params, const SeWeights& weights, const Threads& threads);
+void execute_se_gate(const SeGateParams& params, const Threads& threads);
 
 // mean (n, c) of x over its pixels.
 void run_mean(const ImageParams& params, float* mean, const Threads& threads);

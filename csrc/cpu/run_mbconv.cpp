@@ -195,13 +195,7 @@ void run_mbconv(const MbconvParams& p, const MbconvWeights& weights, const Threa
   pack(c.project, weights.project, as_floats(weights.project_bias, Slot::kBias), threads, Slot::kProjectPanels);
   c.depthwise.weight = tap_major(weights.depthwise);
   c.depthwise.bias = as_floats(weights.depthwise_bias, Slot::kBias);
-  if (p.hidden) {
-    const SeWeights& se = weights.squeeze_excite;
-    c.se.reduce_weight = as_floats(se.reduce_weight, Slot::kReduceWeight);
-    c.se.reduce_bias = as_floats(se.reduce_bias, Slot::kReduceBias);
-    c.se.expand_weight = as_floats(se.expand_weight, Slot::kExpandWeight);
-    c.se.expand_bias = as_floats(se.expand_bias, Slot::kExpandBias);
-  }
+  if (p.hidden) set_gate(c.se, weights.squeeze_excite);
   execute_mbconv(p, c, threads);
 }
 

@@ -37,7 +37,7 @@ struct PackedMbconv {
   GemmParams expand, project;
   ConvShape stem;  // of the dense convolution that expands, if expand.conv is set
   DepthwiseParams depthwise;
-  SeParams se;
+  SeGateParams se;
 };
 
 // All but the weights.

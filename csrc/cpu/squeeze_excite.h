@@ -13,8 +13,8 @@ namespace effops {
 
 // out[r] = row r of W (rows, columns) times in, for R rows side by side. Every row is summed in the same order, however
 // many there are.
-template <class S, int R>
-inline void dots(const float* weight, const float* in, int64_t columns, float* out) {
+template <class S, int R, class W>
+inline void dots(const W* weight, const float* in, int64_t columns, float* out) {
   S sum0[R], sum1[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) sum0[r] = sum1[r] = S(0.0f);
@@ -39,20 +39,32 @@ inline void dots(const float* weight, const float* in, int64_t columns, float* o
 
 // Rows [row0, row1) of W (rows, columns): their values of out (n, rows) = f(W in + bias) for vectors in (n, columns). A
 // few rows of W stay in the L1 cache while all vectors pass.
-template <class S, class F>
-void dense_rows(const float* weight, const float* bias, const float* in, int64_t n, int64_t rows, int64_t columns,
+template <class S, class F, class W>
+void dense_rows(const W* weight, const float* bias, const float* in, int64_t n, int64_t rows, int64_t columns,
                 float* out, int64_t row0, int64_t row1) {
   constexpr int64_t kRows = 4;
   for (int64_t row = row0; row < row1; row += kRows) {
     const int count = static_cast<int>(std::min(kRows, row1 - row));
-    for (int64_t i = 0; i < n; ++i) {
-      float sums[kRows];
-      if (count == kRows) {
-        dots<S, kRows>(weight + row * columns, in + i * columns, columns, sums);
-      } else {
-        for (int r = 0; r < count; ++r) dots<S, 1>(weight + (row + r) * columns, in + i * columns, columns, sums + r);
+    const auto all = [&](const auto* some) {
+      for (int64_t i = 0; i < n; ++i) {
+        float sums[kRows];
+        if (count == kRows) {
+          dots<S, kRows>(some, in + i * columns, columns, sums);
+        } else {
+          for (int r = 0; r < count; ++r) dots<S, 1>(some + r * columns, in + i * columns, columns, sums + r);
+        }
+        std::copy(sums, sums + count, out + i * rows + row);
       }
-      std::copy(sums, sums + count, out + i * rows + row);
+    };
+    const W* some = weight + row * columns;
+    if (std::is_same_v<W, float> || n == 1) {
+      all(some);
+    } else {
+      // Widened once for all vectors.
+      float* wide = scratch<float>(Slot::kRows, kRows * columns);
+      for_lanes<S>(count * columns,
+                   [&](int64_t i, int lanes) { store_lanes(load_lanes<S>(some + i, lanes), wide + i, lanes); });
+      all(static_cast<const float*>(wide));
     }
   }
   for (int64_t i = 0; i < n; ++i) {
@@ -64,17 +76,27 @@ void dense_rows(const float* weight, const float* bias, const float* in, int64_t
   }
 }
 
+// Calls f with a weight of the gate in its type.
+template <class F>
+void with_weight(const SeGateParams& p, const float* weight, F f) {
+  p.weights == DType::kFloat32 ? f(weight) : f(reinterpret_cast<const bf16*>(weight));
+}
+
 template <class S>
-void se_reduce(const SeParams& p, float* hidden, int64_t row0, int64_t row1) {
+void se_reduce(const SeGateParams& p, float* hidden, int64_t row0, int64_t row1) {
   with_activation(p.act, [&](auto f) {
-    dense_rows<S, decltype(f)>(p.reduce_weight, p.reduce_bias, p.pooled, p.n, p.r, p.c, hidden, row0, row1);
+    with_weight(p, p.reduce_weight, [&](const auto* weight) {
+      dense_rows<S, decltype(f)>(weight, p.reduce_bias, p.pooled, p.n, p.r, p.c, hidden, row0, row1);
+    });
   });
 }
 
 template <class S>
-void se_expand(const SeParams& p, const float* hidden, int64_t row0, int64_t row1) {
+void se_expand(const SeGateParams& p, const float* hidden, int64_t row0, int64_t row1) {
   with_gate(p.gate, [&](auto f) {
-    dense_rows<S, decltype(f)>(p.expand_weight, p.expand_bias, hidden, p.n, p.c, p.r, p.out, row0, row1);
+    with_weight(p, p.expand_weight, [&](const auto* weight) {
+      dense_rows<S, decltype(f)>(weight, p.expand_bias, hidden, p.n, p.c, p.r, p.out, row0, row1);
+    });
   });
 }
 

@@ -96,7 +96,7 @@ Tensor gate_of(const Tensor& pooled, const Tensor& reduce_weight, const Optional
   const Tensor mean = dense(pooled);
   Tensor out = new_floats(pooled, n, c);
   OptionalTensor keep[4];
-  SeParams p{};
+  SeGateParams p{};
   p.n = n, p.c = c, p.r = r;
   p.act = static_cast<Act>(act);
   p.gate = static_cast<Gate>(gate);

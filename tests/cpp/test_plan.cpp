@@ -199,7 +199,7 @@ void borrowed_weights_are_not_copied() {
   Floats& weights = *memory;
   const Floats pooled = values(n * c, 11);
   Floats want(n * c), got(n * c);
-  SeParams p{};
+  SeGateParams p{};
   p.n = n, p.c = c, p.r = r, p.act = Act::kRelu, p.gate = Gate::kSigmoid, p.pooled = pooled.data();
   const auto gate = [&](Floats& out) {
     p.out = out.data();
@@ -233,6 +233,35 @@ void borrowed_weights_are_not_copied() {
   check(store->bytes() == before && !watch.expired(), "trimming keeps what is there");
   store.reset();
   check(watch.expired(), "borrowed memory goes with the store");
+}
+
+// A gate's weights in bfloat16 stay so, also an odd number of them; where the two differ, both are float32.
+void gates_in_bfloat16() {
+  const int64_t n = 3, c = 23, r = 5;
+  Guarded reduce(values(r * c, 13), DType::kBFloat16), expand(values(c * r, 14), DType::kBFloat16);
+  Floats wide(static_cast<size_t>(c * r)), pooled = values(n * c, 15), want(n * c), got(n * c);
+  for (size_t i = 0; i < wide.size(); ++i) wide[i] = expand[static_cast<int64_t>(i)];
+  int64_t kept[2] = {};
+  for (const bool same : {true, false}) {
+    const VectorView second{same ? expand.data() : wide.data(), same ? DType::kBFloat16 : DType::kFloat32, c * r};
+    SeGateParams p{};
+    p.n = n, p.c = c, p.r = r, p.act = Act::kRelu, p.gate = Gate::kSigmoid, p.pooled = pooled.data();
+    auto store = std::make_shared<WeightStore>();
+    Plan plan(store);
+    for (Plan* into : {&plan, static_cast<Plan*>(nullptr)}) {  // recorded, then run
+      record_into(into);
+      p.out = into ? got.data() : want.data();
+      run_se_gate(p, {{reduce.data(), DType::kBFloat16, r * c}, {}, second, {}}, kTwoThreads);
+    }
+    plan.finish({{pooled.data(), bytes(pooled)}, {got.data(), bytes(got)}});
+    void* outside[] = {pooled.data(), got.data()};
+    for (const Threads& threads : {kOneThread, kTwoThreads}) {
+      plan.run(outside, threads);
+      check(got == want, "a gate with weights in bfloat16");
+    }
+    kept[same] = store->bytes();
+  }
+  check(kept[true] < kept[false], "weights in bfloat16 are kept so");
 }
 
 // Small weights fill what large ones leave, and are not written over by others.
@@ -276,6 +305,7 @@ int main() {
     stems_are_merged();
     reads_of_nothing_are_errors();
     borrowed_weights_are_not_copied();
+    gates_in_bfloat16();
     weights_keep_their_places();
     sums();
   });

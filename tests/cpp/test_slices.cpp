@@ -122,7 +122,7 @@ struct Network {
     d.y = tensor(n * pixels * kHidden, dtype).data();
     float* const pooled = floats(n * kHidden);
     run_depthwise(d, taps(kHidden), {}, pooled, kOneThread);
-    SeParams se{};
+    SeGateParams se{};
     se.n = n, se.c = kHidden, se.r = kReduced, se.act = Act::kRelu, se.gate = Gate::kHardsigmoid;
     se.pooled = pooled, se.out = floats(n * kHidden);
     run_se_gate(se, gate_weights(kHidden), kOneThread);

@@ -24,7 +24,7 @@ void gate(int64_t n, int64_t c, int64_t r, Act act, Gate gate, const std::string
     }
   }
   Guarded out(n * c, DType::kFloat32);
-  SeParams p{};
+  SeGateParams p{};
   p.n = n, p.c = c, p.r = r, p.act = act, p.gate = gate;
   p.pooled = static_cast<const float*>(pooled.data());
   p.out = static_cast<float*>(out.data());

@@ -32,12 +32,15 @@ def _resident_file_bytes(path: Path) -> int:
     return found
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.no_grad()
-def test_lent_weights_may_change_in_every_way():
+def test_lent_weights_may_change_in_every_way(dtype):
     """Squeeze-and-excitation is read where it lies; a new value, new memory and a new tensor are all seen."""
-    model = made()
-    compiled = effops.compile_cpu(copy.deepcopy(model), images())
-    x = images()
+    model = made().to(dtype)
+    x = images().to(dtype)
+    compiled = effops.compile_cpu(copy.deepcopy(model), x)
+    lent = [tensor.data_ptr() for tensor in compiled._tapes.weights.store.lenders]
+    assert compiled.blocks[0][0].se.conv_reduce.weight.data_ptr() in lent
     for change in (
         lambda weight: weight.mul_(3.0),
         lambda weight: weight.data.mul_(-1.0),
@@ -51,12 +54,13 @@ def test_lent_weights_may_change_in_every_way():
         close(compiled(x), want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.no_grad()
-def test_lent_memory_stays_while_a_record_does():
+def test_lent_memory_stays_while_a_record_does(dtype):
     """Somebody may give a weight other memory while a record runs."""
-    compiled = effops.compile_cpu(made(), images())
-    x = images()
-    tape = compiled._tapes.calls.get((True, torch.float32), x)
+    x = images().to(dtype)
+    compiled = effops.compile_cpu(made().to(dtype), x)
+    tape = compiled._tapes.calls.get((True, dtype), x)
     want = tape.run(x)
     for parameter in compiled.parameters():
         parameter.data = torch.full_like(parameter, 1e30)
