@@ -48,8 +48,8 @@ struct DepthwiseParams {
   const float* bias;    // (c) or null
   void* y;              // (n, oh, ow, c)
   float* row_sums;      // (n * oh, c) sums of y over each output row, or null
-  // Of one image in the making (see csrc/cpu/run_mbconv.cpp): x holds only as many input rows, row i at i % x_rows, and y
-  // starts with row y_row0 of n * oh. With x_rows = 0 both are whole.
+  // Of one image in the making (see csrc/cpu/run_mbconv.cpp): x holds only as many input rows, row i at i % x_rows, and
+  // y starts with row y_row0 of n * oh. With x_rows = 0 both are whole.
   int64_t x_rows, y_row0;
 };
 
