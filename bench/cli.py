@@ -13,7 +13,16 @@ from effops.errors import EffopsError
 from .commands.networks import MODELS_EXAMPLES, SCALING_EXAMPLES, SPLIT_EXAMPLES, models, scaling, split
 from .commands.parts import KERNELS_EXAMPLES, OPS_EXAMPLES, OVERHEAD_EXAMPLES, kernels, ops, overhead
 from .commands.processes import COLDSTART_EXAMPLES, MEMORY_EXAMPLES, coldstart, memory
-from .commands.reading import COMPARE_EXAMPLES, PLOT_EXAMPLES, REPORT_EXAMPLES, compare, plot, report
+from .commands.reading import (
+    COMPARE_EXAMPLES,
+    GOALS_EXAMPLES,
+    PLOT_EXAMPLES,
+    REPORT_EXAMPLES,
+    compare,
+    goals,
+    plot,
+    report,
+)
 from .commands.run import console, errors
 from .commands.training import TRAIN_EXAMPLES, train
 from .errors import BenchError
@@ -44,6 +53,8 @@ Figures: [cyan]python -m bench plot bench/results/*.csv[/cyan]
 
 One page to read, of all results: [cyan]python -m bench report --output report.html[/cyan]
 
+Which goals does effops reach? [cyan]python -m bench goals[/cyan]
+
 Did effops become slower, or need more memory? [cyan]python -m bench compare OLD.csv NEW.csv[/cyan]"""
 
 app = typer.Typer(
@@ -67,6 +78,7 @@ app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command(epilog=SPLIT_EXAMPLES)(split)
 app.command(epilog=PLOT_EXAMPLES)(plot)
 app.command(epilog=REPORT_EXAMPLES)(report)
+app.command(epilog=GOALS_EXAMPLES)(goals)
 app.command(epilog=COMPARE_EXAMPLES)(compare)
 
 

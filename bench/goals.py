@@ -1,14 +1,13 @@
-"""What effops means to reach on CPUs beside the fastest peer, network by network, and whether it does."""
+"""What effops means to reach on CPUs beside its peers: in speed network by network, at the start, and in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from rich.console import Group, RenderableType
+from itertools import product
 
 from .record import Row
-from .selection import SUBJECT
+from .selection import MAPPED, SUBJECT
 from .tables import fastest_peer, grouped
 
 
@@ -93,19 +92,34 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
         yield Verdict(goal, subject, peer, share)
 
 
-def report(rows: Sequence[Row]) -> RenderableType:
-    """A line for every case that has a goal; nothing where none has."""
-    lines = []
-    for found in verdicts(rows):
-        row, goal = found.subject, found.goal
-        colour, word = ("green", "reached") if found.reached else ("red", "missed")
-        share, other = "", ""
-        if found.of_product is not None:
-            share = f", {found.of_product:.0%} of a matrix product's rate"
-            other = f", or {goal.of_product:.0%}"
-        lines.append(
-            f"[{colour}]{word}[/] {row.case}@{row.resolution} {row.dtype} batch {row.batch}: {row.p50_ms:.3g} ms, "
-            f"{found.ratio:.2f}x as fast as {found.peer.provider} in {found.peer.p50_ms:.3g} ms{share} "
-            f"(goal: at least {found.least:g}x{other})"
-        )
-    return Group(*lines)
+# What effops may take at most, as a share of a peer.
+START_GOALS = {"openvino": 2.0, "compile": 0.1}
+MEMORY_GOALS = {"onnxruntime": 0.5}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What effops takes in a case where it has a goal, and the peer that it is measured by.
+
+    Attributes:
+        most: what effops may take at most, as a share of the peer.
+        ratio: what it takes.
+    """
+
+    subject: Row
+    peer: Row
+    most: float
+    ratio: float
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.most
+
+
+def shares(by_provider: Mapping[str, Row], goals: Mapping[str, float], column: str) -> Iterator[Share]:
+    """One for every goal whose peer has a figure, and another where effops has its weights in a mapped file."""
+    for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
+        subject, row = by_provider.get(name), by_provider.get(peer)
+        mine, other = (getattr(which, column) if which else None for which in (subject, row))
+        if mine and other:
+            yield Share(subject, row, most, mine / other)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bench import cliffs, environment, limits, options, tables
+from bench import cliffs, environment, limits, options, standings, tables
 from bench import device as devices
-from bench import goals as goal_list
 from bench.errors import BenchError
 from bench.peers import EvalPeer, registry
 from bench.selection import Selection, is_subject, select, timed
@@ -93,7 +92,7 @@ def models(
         names = options.names(models) or models_suite.NAMES
         tasks = models_suite.tasks(names, options.batches(batch, quick=quick), resolution, chosen_dtype, here)
     path = options.output(output, "models", [chosen_dtype], here, quick=quick)
-    Run(selection, plan, here, path, resume).finish(tasks, tables.models_table, goal_list.report)
+    Run(selection, plan, here, path, resume).finish(tasks, tables.models_table, standings.summary)
 
 
 def scaling(

@@ -1,4 +1,4 @@
-"""``plot``, ``report`` and ``compare``: what is made of CSV files."""
+"""``plot``, ``report``, ``goals`` and ``compare``: what is made of CSV files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bench import comparison, options, plots, record
+from bench import comparison, options, plots, record, standings
 from bench.errors import BenchError
 
 from .run import console
@@ -24,6 +24,15 @@ REPORT_EXAMPLES = """[bold]Examples[/bold]
 All results on one page: [cyan]python -m bench report[/cyan]
 
 Those of two runs: [cyan]python -m bench report MODELS.csv TRAIN.csv --output ours.html[/cyan]"""
+
+GOALS_EXAMPLES = """[bold]Examples[/bold]
+
+Of all results: [cyan]python -m bench goals[/cyan]
+
+Of runs on this machine: [cyan]python -m bench goals MODELS.csv MEMORY.csv[/cyan]
+
+What measures them: [cyan]python -m bench models --goals[/cyan], the same with [cyan]--dtype bf16[/cyan],
+[cyan]memory[/cyan], [cyan]coldstart[/cyan], [cyan]scaling[/cyan]"""
 
 COMPARE_EXAMPLES = """[bold]Examples[/bold]
 
@@ -48,24 +57,37 @@ def plot(
             console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 
+_AllOfThem = Annotated[
+    list[Path] | None, typer.Argument(help="CSV files that the suites wrote. Default: all of bench/results.")
+]
+
+
+def _runs(csv: list[Path] | None) -> list[tuple[str, list[record.Row]]]:
+    found = csv or sorted(options.RESULTS.glob("*.csv"))
+    if not found:
+        raise BenchError(f"there is no CSV in {options.RESULTS}; python -m bench models writes one")
+    return [(path.stem, record.read(path)) for path in found]
+
+
 def report(
-    csv: Annotated[
-        list[Path] | None, typer.Argument(help="CSV files that the suites wrote. Default: all of bench/results.")
-    ] = None,
+    csv: _AllOfThem = None,
     output: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Make one HTML page of CSV files: nothing else is needed to read it, on paper, on a phone, in the dark."""
     from bench.report import render
 
-    found = csv or sorted(options.RESULTS.glob("*.csv"))
-    if not found:
-        raise BenchError(f"there is no CSV in {options.RESULTS}; python -m bench models writes one")
+    runs = _runs(csv)
     if output.is_dir():
         raise BenchError(f"--output must be an HTML file; {output} is a folder")
-    page = render([(path.stem, record.read(path)) for path in found])
+    page = render(runs)
     options.writable("--output", output.parent)
     output.write_text(page, encoding="utf-8")
-    console.print(f"wrote {output} from {len(found)} files", soft_wrap=True, highlight=False)
+    console.print(f"wrote {output} from {len(runs)} files", soft_wrap=True, highlight=False)
+
+
+def goals(csv: _AllOfThem = None) -> None:
+    """Say which goals of effops on CPUs the runs reach: speed, peak memory, cold start and cliffs."""
+    console.print(standings.report(_runs(csv)), highlight=False)
 
 
 def compare(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from bench import standings
 from bench.record import Row
-from bench.selection import MAPPED, SUBJECT, is_subject
+from bench.selection import SUBJECT, is_subject
 from bench.tables import grouped, providers
-
-# What effops may take at most, as a share of a peer.
-START_GOALS = {"openvino": 2.0, "compile": 0.1}
-MEMORY_GOALS = {"onnxruntime": 0.5}
 
 
 def _seconds(value: float | None) -> str:
@@ -30,55 +25,11 @@ def _ratio(value: float | None, of: float | None) -> str:
     return f"{value / of:.2f}x" if value and of else ""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What effops takes in a case where it has a goal, and the peer that it is measured by.
-
-    Attributes:
-        most: what effops may take at most, as a share of the peer.
-        ratio: what it takes.
-    """
-
-    subject: Row
-    peer: Row
-    most: float
-    ratio: float
-
-    @property
-    def reached(self) -> bool:
-        return self.ratio <= self.most
-
-
-def verdicts(by_provider: dict[str, Row], goals: dict[str, float], column: str) -> Iterator[Verdict]:
-    """One for every goal whose peer has a figure, and another where effops has its weights in a mapped file."""
-    for name, (peer, most) in product((SUBJECT, MAPPED), goals.items()):
-        subject, row = by_provider.get(name), by_provider.get(peer)
-        mine, other = (getattr(which, column) if which else None for which in (subject, row))
-        if mine and other:
-            yield Verdict(subject, row, most, mine / other)
-
-
-def _goals(
-    by_provider: dict[str, Row], goals: dict[str, float], column: str, what: str, unit: str, scale: float
-) -> Iterator[str]:
-    """A line for every verdict."""
-    for found in verdicts(by_provider, goals, column):
-        row = found.subject
-        colour, word = ("green", "reached") if found.reached else ("red", "missed")
-        mine, other = (f"{getattr(which, column) * scale:.3g} {unit}" for which in (row, found.peer))
-        mode = "" if row.provider == SUBJECT else f" with {row.provider}"
-        yield (
-            f"[{colour}]{word}[/] {row.case}@{row.resolution} {row.dtype} batch {row.batch}{mode}: {what} {mine}, "
-            f"{found.ratio:.2f}x of {found.peer.provider}'s {other} (goal: at most {found.most:g}x)"
-        )
-
-
 def _report(
     rows: Sequence[Row],
     title: str,
     columns: Sequence[str],
     cells: Callable[[Row, dict[str, Row]], Sequence[str]],
-    goals: Callable[[dict[str, Row]], Iterator[str]],
 ) -> RenderableType:
     table = Table(title=title)
     table.add_column("network", no_wrap=True)
@@ -86,7 +37,6 @@ def _report(
     table.add_column("provider", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
-    lines: list[str] = []
     for by_provider in grouped(rows).values():
         for place, name in enumerate(providers(by_provider.values())):
             row = by_provider[name]
@@ -95,8 +45,7 @@ def _report(
             values = cells(row, by_provider) if row.status == "ok" else [f"[yellow]{row.status}"]
             table.add_row(*head, shown, *values)
         table.add_section()
-        lines += goals(by_provider)
-    return Group(table, *lines)
+    return Group(table, standings.summary(rows))
 
 
 def start_report(rows: Sequence[Row]) -> RenderableType:
@@ -120,7 +69,6 @@ def start_report(rows: Sequence[Row]) -> RenderableType:
         "ONNX file, to the first result",
         ("import", "export", "prepare", "first call", "to first result", "of effops'", "with export"),
         cells,
-        lambda found: _goals(found, START_GOALS, "prepare_s", "first result after", "s", 1.0),
     )
 
 
@@ -142,5 +90,4 @@ def memory_report(rows: Sequence[Row]) -> RenderableType:
         "and first calls, and of later calls; beside effops'",
         ("peak", "of effops'", "later", "of effops'"),
         cells,
-        lambda found: _goals(found, MEMORY_GOALS, "peak_bytes", "peak", "MiB", 2**-20),
     )

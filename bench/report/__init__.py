@@ -8,15 +8,16 @@ from pathlib import Path
 from bench.appearance import FAMILIES
 from bench.errors import BenchError
 from bench.record import Row
+from bench.runs import Run, current, machine, machine_title
 from bench.selection import SUBJECT
 from bench.tables import TRAINING_BASELINES, fastest_peer, geometric_mean, grouped
 
 from . import evidence, kernels, networks, processes
+from .goals import goals
 from .page import Machine, Report, Section, Tile
 from .wording import best_of_family, breakable, several, times
 
 _HERE = Path(__file__).parent
-Run = tuple[str, Sequence[Row]]
 
 # In the order of a reader's questions; a suite that is not here comes after them.
 _CHAPTERS: dict[str, Callable[[Sequence[Row]], Section]] = {
@@ -29,33 +30,6 @@ _CHAPTERS: dict[str, Callable[[Sequence[Row]], Section]] = {
     "coldstart": processes.coldstart,
     "memory": processes.memory,
 }
-
-
-def _current(runs: Sequence[Run]) -> list[Run]:
-    """The runs without the problems that a later run on the same machine measured again: a problem is taken whole from
-    one run, because only there the providers took turns."""
-    newest: dict[tuple, tuple[str, int]] = {}
-    for index, (_, rows) in enumerate(runs):
-        for row in rows:
-            key = _machine(row), next(iter(grouped([row])))
-            newest[key] = max(newest.get(key, ("", -1)), (row.environment.date, index))
-    kept = []
-    for index, (name, rows) in enumerate(runs):
-        own = [
-            row for row in rows if newest[_machine(row), next(iter(grouped([row])))] == (row.environment.date, index)
-        ]
-        kept += [(name, own)] if own else []
-    return kept
-
-
-def _machine(row: Row) -> tuple[str, str, int]:
-    here = row.environment
-    return here.machine, here.cpu, here.threads
-
-
-def _machine_title(row: Row) -> str:
-    here = row.environment
-    return f"{here.cpu}, {here.isa}, {here.threads} threads" if here.device == "cpu" else f"{here.device}"
 
 
 def _line(batch: int, ratios: Sequence[float]) -> tuple[str, str, str]:
@@ -110,7 +84,7 @@ def _training_tiles(rows: Sequence[Row]) -> list[Tile]:
 def _machine_part(rows: Sequence[Row], number: int) -> Machine:
     suites = list(dict.fromkeys(row.suite for row in rows))
     ordered = [name for name in _CHAPTERS if name in suites] + [name for name in suites if name not in _CHAPTERS]
-    sections = []
+    sections = goals(rows)
     for suite in ordered:
         chosen = [row for row in rows if row.suite == suite]
         make = _CHAPTERS.get(suite)
@@ -119,7 +93,7 @@ def _machine_part(rows: Sequence[Row], number: int) -> Machine:
     kernels_of = "without its C++ kernels" if here.isa == "none" else f"on {here.isa} kernels"
     lead = f"effops {here.effops} {kernels_of}, torch {here.torch} on {here.torch_isa}, Python {here.python}."
     tiles = [*_eval_tiles(rows), *_training_tiles(rows)]
-    return Machine(f"m{number}", _machine_title(rows[0]), lead, tiles, sections, evidence.facts(rows))
+    return Machine(f"m{number}", machine_title(rows[0]), lead, tiles, sections, evidence.facts(rows))
 
 
 def _lead(rows: Sequence[Row], left: int) -> list[str]:
@@ -140,22 +114,21 @@ def _lead(rows: Sequence[Row], left: int) -> list[str]:
 
 def report(runs: Sequence[Run]) -> Report:
     """The page of some runs, each with the name of its CSV."""
-    current = _current(runs)
-    rows = [row for _, found in current for row in found]
-    machines = dict.fromkeys(map(_machine, rows))
+    latest = current(runs)
+    rows = [row for _, found in latest for row in found]
+    machines = dict.fromkeys(map(machine, rows))
     dropped = sum(len(found) for _, found in runs) - len(rows)
     return Report(
         title="effops beside its peers",
         lead=_lead(rows, dropped),
-        warning=evidence.warning(current),
+        warning=evidence.warning(latest),
         machines=[
-            _machine_part([row for row in rows if _machine(row) == machine], number)
-            for number, machine in enumerate(machines)
+            _machine_part([row for row in rows if machine(row) == one], number) for number, one in enumerate(machines)
         ],
         left_out=evidence.left_out(rows),
-        noise=evidence.noise(current),
+        noise=evidence.noise(latest),
         outliers=evidence.outliers(rows),
-        commands=evidence.commands(current),
+        commands=evidence.commands(latest),
     )
 
 

@@ -11,12 +11,12 @@ from bench.environment import Environment
 from bench.noise import NOISY_SPREAD, NoiseReport
 from bench.options import DTYPES
 from bench.record import Row
+from bench.runs import Run
 from bench.tables import grouped
 
 from .page import Cell, Command, Table
 from .wording import several
 
-Run = tuple[str, Sequence[Row]]
 _MOST_OUTLIERS, _MOST_CASES = 10, 6
 _FACTS = {
     "effops": "effops",

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bench.appearance import problem_title, title
 from bench.cliffs import THRESHOLD, Sweep, sweeps
-from bench.goals import verdicts
 from bench.record import Row
 from bench.scaling import Curves, ms_per_image
 from bench.scaling import curves as curves_of
@@ -107,31 +106,9 @@ def _models_table(rows: Sequence[Row], dtype: str) -> Table:
     return Table(f"Milliseconds a call, {dtype}: median, p20-p80, effops' speed-up", head, body)
 
 
-def _goals_table(rows: Sequence[Row], dtype: str) -> Table | None:
-    """What effops means to reach beside the fastest peer; None where no case has a goal."""
-    body = []
-    for found in verdicts(rows):
-        row, goal = found.subject, found.goal
-        share = Cell("-")
-        if found.of_product is not None:
-            share = Cell(f"{found.of_product:.0%}", f"or at least {goal.of_product:.0%}")
-        body.append(
-            [
-                Cell(f"{problem_title(row)}, batch {row.batch}"),
-                Cell(f"at least {found.least:g}x", css="short"),
-                Cell(times(found.ratio), *(("reached", "good") if found.reached else ("missed", "bad"))),
-                milliseconds(row),
-                milliseconds(found.peer, title(found.peer.provider)),
-                share,
-            ]
-        )
-    head = ["network", "goal", "it is", "effops", "the fastest peer", "of a matrix product's rate"]
-    return Table(f"Goals of effops, {dtype}: milliseconds a call", head, body, words=2) if body else None
-
-
 def models(rows: Sequence[Row]) -> Section:
     found = [(dtype, chosen) for dtype, chosen in by_dtype(rows)]
-    tables = [table(chosen, dtype) for dtype, chosen in found for table in (_goals_table, _models_table)]
+    tables = [_models_table(chosen, dtype) for dtype, chosen in found]
     figures = [_speedup_figure(chosen, dtype) for dtype, chosen in found]
     sources = sorted({row.network for row in rows if row.network})
     lead = [
@@ -143,7 +120,7 @@ def models(rows: Sequence[Row]) -> Section:
         "Whole networks in eval",
         [text for text in lead if text],
         [figure for figure in figures if figure],
-        [table for table in tables if table],
+        tables,
     )
 
 

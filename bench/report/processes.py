@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from bench.appearance import problem_title, title
-from bench.fresh.report import MEMORY_GOALS, START_GOALS, verdicts
 from bench.record import Row
 from bench.selection import SUBJECT, is_subject
 from bench.tables import grouped
@@ -45,25 +44,6 @@ def _figure(name: str, rows: Sequence[Row], columns: dict[str, str], shown: Call
     return [Figure(name, "Less is better.", panels)] if panels else []
 
 
-def _goals(rows: Sequence[Row], goals: dict[str, float], column: str, shown: Callable[[float], str]) -> list[Table]:
-    """What effops may take at most beside a peer, and what it takes; none where no such peer was measured."""
-    body = []
-    for found in (found for case in grouped(rows).values() for found in verdicts(case, goals, column)):
-        row, reached = found.subject, found.reached
-        mode = "" if row.provider == SUBJECT else f", {title(row.provider)}"
-        body.append(
-            [
-                Cell(f"{problem_title(row)}, batch {row.batch}{mode}"),
-                Cell(f"at most {found.most:g}x {title(found.peer.provider)}", css="short"),
-                Cell(times(found.ratio), "reached" if reached else "missed", "good" if reached else "bad"),
-                Cell(shown(getattr(row, column))),
-                Cell(shown(getattr(found.peer, column))),
-            ]
-        )
-    head = ["network", "goal", "it is", "effops", "the peer"]
-    return [Table("Goals of effops", head, body, words=2)] if body else []
-
-
 def _part(value: float | None) -> Cell:
     return Cell("-" if value is None else seconds(value))
 
@@ -90,7 +70,6 @@ def coldstart(rows: Sequence[Row]) -> Section:
         figures += _figure(f"Cold start, {dtype}", chosen, {"prepare_s": "time until the first result"}, seconds)
         head = ["first result", "of effops'", "preparing", "first call", "imports", "ONNX export"]
         tables.append(_table(chosen, f"Time until the first result, {dtype}: median, p20-p80", head, _start_cells))
-        tables += _goals(chosen, START_GOALS, "prepare_s", seconds)
     return Section("coldstart", "Cold start", lead, figures, tables)
 
 
@@ -121,5 +100,4 @@ def memory(rows: Sequence[Row]) -> Section:
         figures += _figure(f"Memory of an inference, {dtype}", chosen, shown, mebibytes)
         head = ["peak", "of effops'", "later calls", "of effops'"]
         tables.append(_table(chosen, f"Memory of an inference, {dtype}: median, p20-p80", head, _memory_cells))
-        tables += _goals(chosen, MEMORY_GOALS, "peak_bytes", mebibytes)
     return Section("memory", "Memory of an inference", lead, figures, tables)

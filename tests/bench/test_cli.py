@@ -39,6 +39,7 @@ def exit_code(*arguments: str) -> int:
         (["models", "--resolution", "-1"], "--resolution must be at least 1"),
         (["models", "--goals", "--batch", "1"], "--goals has its own networks, batches and resolutions"),
         (["models", "--goals", "--dtype", "fp16"], "it takes --dtype fp32 or bf16"),
+        (["goals", "no_such.csv"], "no_such.csv"),
         (["models", "--threads", "0"], "--threads must be at least 1"),
         (["ops", "--ops", "depthwise_conv"], "did you mean depthwise_conv_act"),
         (["models", "--models", "timm/mobilenetv2_10"], "unknown model of timm"),

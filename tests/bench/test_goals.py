@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.goals import GOALS, cases, report, verdicts
+from bench.goals import GOALS, cases, verdicts
 from bench.report import evidence
 from bench.suites.models import goal_tasks
 from effops.arch import find_arch
 
 from .rows import ENVIRONMENT, row, untimed
-from .test_reports import text_of
 
 
 def found(*rows, case: str = "mobilenetv1_100", **changes):
@@ -50,19 +49,6 @@ def test_without_both_times_there_is_no_verdict():
     assert found(("eager", 1.0)) is None
     assert list(verdicts([untimed("effops", "wrong", "why"), row("eager", 1.0)])) == []
     assert list(verdicts([row("effops", 1.0), untimed("eager", "failed", "why")])) == []
-
-
-def test_the_report_has_a_line_a_case():
-    rows = [replace(row(name, ms), case="mobilenetv1_100", gflops=70.0, gemm_gflops=100.0)
-            for name, ms in (("effops", 2.0), ("openvino", 2.0))]  # fmt: skip
-    rows += [row("effops", 1.0), row("onnxruntime", 1.5), row("effops", 1.0, batch=3), row("onnxruntime", 1.5, batch=3)]
-    text = text_of(report(rows))
-    assert (
-        "missed mobilenetv1_100@224 float32 batch 1: 2 ms, 1.00x as fast as openvino in 2 ms, 70% of a matrix "
-        "product's rate (goal: at least 1.05x, or 85%)" in " ".join(text.split())
-    )
-    assert "reached mobilenetv2_100@224 float32 batch 1: 1 ms, 1.50x as fast as onnxruntime" in " ".join(text.split())
-    assert text.count("goal:") == 2
 
 
 def test_every_goal_is_a_network_of_effops_and_a_task():

@@ -118,9 +118,9 @@ def test_starts_are_shown_with_their_parts_ratios_and_goals():
         )
     ]
     text = Page(render([("coldstart", rows)])).text
-    for words in ("80 ms", "60 ms", "20 ms", "1.25 s", "5.5 s", "2.50x", "at most 2x OpenVINO", "0.40xreached"):
+    for words in ("80 ms", "60 ms", "20 ms", "1.25 s", "5.5 s", "2.50x", "at most 2x", "0.40xreached"):
         assert words in text, words
-    assert "at most 0.1x torch.compile" in text and "0.20xmissed" in text
+    assert "0.2 sOpenVINO" in text and "at most 0.1x" in text and "0.20xmissed" in text and "1 of 2 reached" in text
     # Files from before the parts were written.
     old = [replace(found, first_call_s=None, import_s=None, export_s=None) for found in rows]
     assert "80 ms" in Page(render([("coldstart", old)])).text
@@ -134,7 +134,7 @@ def test_memory_is_shown_at_the_peak_and_later_with_its_goal():
     ]
     rows[1] = replace(rows[1], peak_p20_bytes=98 * mib, peak_p80_bytes=103 * mib)
     text = Page(render([("memory", rows)])).text
-    for words in ("100 MiB98-103", "90 MiB", "2.50x", "3.00x", "at most 0.5x ONNX Runtime", "0.40xreached"):
+    for words in ("100 MiB98-103", "90 MiB", "2.50x", "3.00x", "at most 0.5x", "100 MiBONNX Runtime", "0.40xreached"):
         assert words in text, words
 
 
