@@ -45,8 +45,7 @@ def _times(ratio: float) -> str:
 
 
 def _speeds(rows: Sequence[Row]) -> Iterator[Standing]:
-    found = goals.verdicts([row for row in rows if row.suite == "models"])
-    for verdict in sorted(found, key=lambda verdict: verdict.subject.dtype != "float32"):
+    for verdict in goals.verdicts([row for row in rows if row.suite == "models"]):
         row, peer, share = verdict.subject, verdict.peer, verdict.of_product
         goal, ratio = f"at least {verdict.least:g}x", _times(verdict.ratio)
         if share is not None:
@@ -85,8 +84,11 @@ def _sweeps(rows: Sequence[Row]) -> Iterator[Standing]:
 
 
 def standings(rows: Sequence[Row]) -> list[Standing]:
-    """Every goal that these rows of one machine have figures for."""
-    return [*_speeds(rows), *_processes(rows, "memory"), *_processes(rows, "coldstart"), *_sweeps(rows)]
+    """Every goal that these rows of one machine have figures for, those of a quantity one after the other."""
+    found: list[Standing] = []
+    for some in (_speeds(rows), _processes(rows, "memory"), _processes(rows, "coldstart"), _sweeps(rows)):
+        found += sorted(some, key=lambda one: (not one.what.endswith("float32"), one.what))
+    return found
 
 
 def _table(found: Sequence[Standing], title: str) -> RenderableType:
@@ -124,6 +126,6 @@ def report(runs: Sequence[Run]) -> RenderableType:
         return "these runs have no case with a goal; python -m bench models --goals measures those of speed"
     for name, found in latest:
         noise = NoiseReport.of(found)
-        if noise.noisy:
+        if noise.noisy and standings(found):
             parts.append(f"[bold yellow]{name}[/]: {noise}")
     return Group(*parts)

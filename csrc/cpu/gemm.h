@@ -132,62 +132,81 @@ inline __attribute__((always_inline)) void finish(S (&acc)[R][V], const GemmPara
   }
 }
 
-// y = F(A B + bias) + residual for R rows and V vectors of columns. A long k is summed in chunks and the chunks' sums
-// are added up: the rounding error of one long chain would be several times that of a blocked matrix product.
-template <class S, class From, class T, class F, int R, int V>
+// What sums up half a vector of columns, where there is such a type.
+template <class S, class = void>
+struct HalfOf {
+  using Type = void;
+};
+template <class S>
+struct HalfOf<S, std::void_t<typename S::Half>> {
+  using Type = typename S::Half;
+};
+
+// y = F(A B + bias) + residual for R rows and V vectors of columns, or half a vector if Sum is that. A long k is summed
+// in chunks and the chunks' sums are added up: the rounding error of one long chain would be several times that of a
+// blocked matrix product.
+template <class S, class From, class T, class F, int R, int V, class Sum>
 inline __attribute__((always_inline)) void gemm_tile(const GemmParams& p, const From& rows, const Columns& c,
                                                      int64_t m) {
   constexpr int64_t kStep = std::is_same_v<typename From::Value, bf16> ? 2 : 1, kSteps = kChunk / kStep;
   const int64_t steps = (p.k + kStep - 1) / kStep;
   // What the sum of the last chunk is added to: the bias, the same for all rows, or the sums before it.
-  alignas(64) float total[R * V * S::kLanes];
+  alignas(64) float total[R * V * Sum::kLanes];
   const float* before = c.bias;
   int64_t stride = 0, done = 0;
-  S sum[R][V];
+  Sum sum[R][V];
   for (;;) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v] = S(0.0f);
+      for (int v = 0; v < V; ++v) sum[r][v] = Sum(0.0f);
     }
     multiply(rows.from_k(done * kStep), c.b + done * c.ldb, c.ldb, std::min(steps - done, kSteps), sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + S::load(before + r * stride + v * S::kLanes);
+      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + Sum::load(before + r * stride + v * Sum::kLanes);
     }
     done += kSteps;
     if (done >= steps) break;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v].store(total + (r * V + v) * S::kLanes);
+      for (int v = 0; v < V; ++v) sum[r][v].store(total + (r * V + v) * Sum::kLanes);
     }
-    before = total, stride = V * S::kLanes;
+    before = total, stride = V * Sum::kLanes;
   }
-  finish<S, T, F>(sum, p, c, m);
+  if constexpr (std::is_same_v<Sum, S>) {
+    finish<S, T, F>(sum, p, c, m);
+  } else {
+    S whole[R][V];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) whole[r][0] = S::widen(sum[r][0]);
+    finish<S, T, F>(whole, p, c, m);
+  }
 }
 
 // Rows [m0, m1) of one panel, the first of which is `rows`, in tiles of R rows. Where they do not come out even, the
 // last overlaps the one before, or some have R - 1 rows.
-template <class S, class From, class T, int V, class F>
+template <class S, class From, class T, int V, class F, class Sum = S>
 void gemm_panel(const GemmParams& p, const From& rows, const Columns& c, int64_t m0, int64_t m1) {
-  constexpr int R = Panels<S>::rows_of(V);
+  constexpr int R = std::is_same_v<Sum, S> ? Panels<S>::rows_of(V) : Panels<S>::kHalfRows;
   // Only where it was measured to gain: elsewhere it would cost the compiler minutes.
   constexpr bool kEven = S::kLanes == 8 || (S::kLanes == 16 && V > 2);
+  const auto tile = [&](auto height, int64_t m) __attribute__((always_inline)) {
+    gemm_tile<S, From, T, F, decltype(height)::value, V, Sum>(p, rows.from_row(m - m0), c, m);
+  };
+  constexpr std::integral_constant<int, R> kHigh;
   const int64_t count = (m1 - m0 + R - 1) / R, lower = count * R - (m1 - m0);
   if (m1 - m0 < R) {
-    for (int64_t m = m0; m < m1; ++m) gemm_tile<S, From, T, F, 1, V>(p, rows.from_row(m - m0), c, m);
+    for (int64_t m = m0; m < m1; ++m) tile(std::integral_constant<int, 1>(), m);
   } else if (!kEven || lower > count) {
-    for (int64_t next = m0; next < m1; next += R) {
-      const int64_t m = std::min(next, m1 - R);
-      gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
-    }
+    for (int64_t next = m0; next < m1; next += R) tile(kHigh, std::min(next, m1 - R));
   } else {
     int64_t m = m0;
-    for (; m < m1 - lower * (R - 1); m += R) gemm_tile<S, From, T, F, R, V>(p, rows.from_row(m - m0), c, m);
+    for (; m < m1 - lower * (R - 1); m += R) tile(kHigh, m);
     if constexpr (kEven) {
-      for (; m < m1; m += R - 1) gemm_tile<S, From, T, F, R - 1, V>(p, rows.from_row(m - m0), c, m);
+      for (; m < m1; m += R - 1) tile(std::integral_constant<int, R - 1>(), m);
     }
   }
 }
@@ -200,9 +219,23 @@ void multiply_panel(const GemmParams& p, const Panels<S>& layout, int64_t i, con
   const float* panel = p.panels + n * Panels<S>::rows(p.k, p.dtype);
   const bool in_place = p.weight && n + width <= p.n;
   const Columns c{in_place ? p.weight + n : panel + width, in_place ? p.n : width, panel, n, pitch};
+  using Half = typename HalfOf<S>::Type;
+  // Columns of the last vector.
+  const int64_t last = p.n - (n + width - S::kLanes);
   layout.with_width(i, [&](auto vectors) {
-    with_activation(p.act,
-                    [&](auto f) { gemm_panel<S, From, T, decltype(vectors)::value, decltype(f)>(p, rows, c, m0, m1); });
+    constexpr int V = decltype(vectors)::value;
+    with_activation(p.act, [&](auto f) {
+      using F = decltype(f);
+      if constexpr (!std::is_void_v<Half>) {
+        if (last <= S::kLanes / 2) {
+          constexpr int64_t kWhole = (V - 1) * S::kLanes;
+          if constexpr (V > 1) gemm_panel<S, From, T, V - 1, F>(p, rows, c, m0, m1);
+          const Columns rest{c.b + kWhole, c.ldb, c.bias + kWhole, c.n + kWhole, c.pitch};
+          return gemm_panel<S, From, T, 1, F, Half>(p, rows, rest, m0, m1);
+        }
+      }
+      gemm_panel<S, From, T, V, F>(p, rows, c, m0, m1);
+    });
   });
 }
 

@@ -18,6 +18,8 @@ struct Panels {
   static constexpr int kMaxVectors = kWide ? 4 : 3;
   // Every tile height divides this.
   static constexpr int kRowStep = kWide ? 48 : 12;
+  // Of tiles half a vector wide.
+  static constexpr int kHalfRows = 12;
 
   static constexpr int rows_of(int vectors) {
     if (kWide) return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6;

@@ -72,8 +72,8 @@ void execute_gemm(const GemmParams& params, const Threads& threads) {
                params.n);
       }
     };
-    if (params.gate) {
-      // Every range makes gated rows of its own.
+    if (params.gate || params.conv) {
+      // Every range makes gated rows, or frames, of its own.
       parallel_in_few(threads, units, columns);
     } else {
       parallel(threads, units, params.m * params.k * params.n / units, columns);

@@ -105,9 +105,10 @@ class TileRun {
   int64_t image_ = -1, top_ = 0, bottom_ = 0;  // the expanded rows that are in the ring
 };
 
-// Output rows that are still to do. One thread takes them from their begin, another from their end: they meet where the
-// slower one is, and only there rows are expanded that both need.
-class Rows {
+// A range of output rows that are still to do. One thread takes them from its begin, another from its end: they meet
+// where the slower one is, and of all places within the range only there rows are expanded that both need. In a cache
+// line of its own.
+class alignas(64) Rows {
  public:
   void set(int64_t begin, int64_t end) { begin_ = begin, left_ = pack(0, end - begin); }
 

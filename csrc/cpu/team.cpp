@@ -84,7 +84,7 @@ class Team {
         : begin(first), end(last), grain(std::max<int64_t>(1, least)), threads(count), body(f), context(with) {
       const int64_t units = end - begin, most = std::min((units + grain - 1) / grain, kMostParts);
       large = std::min(threads, most), parts = large;
-      // With fewer small parts than threads, these would be larger than the large ones.
+      // Too few for small ones beside the large ones.
       if (most < 2 * threads) return;
       large_units = units * kLargeEighths / 8 / threads;
       for (int64_t left = units - large_units * large; left > 0; ++parts) left -= small_units(left, parts);

@@ -37,8 +37,8 @@ class Weights:
             if any(begin <= place[0] < end for begin, end in files):
                 self._mapped.append(place)
             elif tensor.dtype in (torch.float32, torch.bfloat16) and tensor.is_contiguous():
-                # Kernels read the weights of squeeze-and-excitation and biases in float32 as they lie. The owner is
-                # another tensor of the same storage, which stays when the model's gets another.
+                # Kernels read the weights of squeeze-and-excitation as they lie, and biases if they are float32. The
+                # owner is another tensor of the same storage, which stays when the model's gets another.
                 self.store.borrow(*place, tensor.detach())
 
     def lent_holds(self) -> bool:

@@ -77,3 +77,9 @@ def test_machines_apart_and_the_newest_run_of_each():
     assert text.count("Goals of effops on") == 2
     assert "1 of 1 reached" in text and "1 of 2 reached" in text
     assert "shaky: NOISY machine" in text and "again: " not in text
+
+
+def test_cases_of_a_quantity_stand_together():
+    both = [replace(one, dtype=dtype) for one in sweep([1.0, 1.0, 1.0]) for dtype in ("bfloat16", "float32")]
+    sides = [replace(one, batch=1, resolution=side) for one in both[:2] for side in (128, 192, 256)]
+    assert [one.what for one in standings([*both, *sides])] == ["cliffs, float32"] * 2 + ["cliffs, bfloat16"] * 2

@@ -24,9 +24,12 @@ ConvShape shape_of(const Case& t) {
   return s;
 }
 
-// All members' parts on one thread: the first takes the rows of the second, too.
+// All members' parts on one thread: the first takes the rows of the second too, from above or from below.
 void one_after_the_other(void*, int64_t begin, int64_t end, int64_t, ParallelBody body, void* context) {
   for (int64_t i = begin; i < end; ++i) body(i, i + 1, context);
+}
+void the_last_first(void*, int64_t begin, int64_t end, int64_t, ParallelBody body, void* context) {
+  for (int64_t i = end; i > begin; --i) body(i - 1, i, context);
 }
 
 void run(const Case& t, const std::string& tier, DType dtype) {
@@ -64,13 +67,12 @@ void run(const Case& t, const std::string& tier, DType dtype) {
   MbconvWeights weights{};
   weights.expand = expand_view, weights.depthwise = taps_view, weights.project = project_view;
   weights.expand_bias = weights.depthwise_bias = bias_view;
-  const Threads late{one_after_the_other, 4};
-  for (const Threads& threads : {kOneThread, kTwoThreads, kThreeThreads, late}) {
+  const Threads downwards{one_after_the_other, 4}, upwards{the_last_first, 4};
+  for (const Threads& threads : {kOneThread, kTwoThreads, kThreeThreads, downwards, upwards}) {
     const std::string what = tier + std::to_string(t.n) + " images of " + std::to_string(t.h) + " x " +
                              std::to_string(t.w) + ", kernel " + std::to_string(t.k) + ", stride " +
                              std::to_string(t.stride) + ", " + std::to_string(threads.count) + " threads";
     Guarded got(outputs * t.out, dtype), got_hidden(outputs * t.c, dtype), mean(t.n * t.c, DType::kFloat32);
-    Guarded gate(t.n * t.c, DType::kFloat32);
     if (t.squeeze_excite) {
       PackedMbconv packed = unpacked_mbconv(block, weights);
       std::vector<float> panels(static_cast<size_t>(kernels().panel_floats(t.c, t.in, dtype)));

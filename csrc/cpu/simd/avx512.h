@@ -25,6 +25,11 @@ struct Avx512Base {
   void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), self().rounded()); }
   void store(bf16* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), self().rounded()); }
   float sum() const { return _mm512_reduce_add_ps(v); }
+  // The other lanes are zero.
+  template <class Half>
+  static Self widen(Half half) {
+    return Self(_mm512_insertf32x8(_mm512_setzero_ps(), half.v, 0));
+  }
 
   friend Self operator+(Self a, Self b) { return Self(_mm512_add_ps(a.v, b.v)); }
   friend Self operator-(Self a, Self b) { return Self(_mm512_sub_ps(a.v, b.v)); }
@@ -72,7 +77,31 @@ struct Avx512Base {
   }
 };
 
+// The first eight lanes alone, for sums of products: half of the work where sixteen lanes are two times eight.
+template <class Self>
+struct Avx512HalfBase {
+  static constexpr int kLanes = 8;
+
+  __m256 v;
+
+  static Self load(const float* p) { return Self(_mm256_loadu_ps(p)); }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  friend Self operator+(Self a, Self b) { return Self(_mm256_add_ps(a.v, b.v)); }
+  friend Self fma(Self a, Self b, Self c) { return Self(_mm256_fmadd_ps(a.v, b.v, c.v)); }
+
+ protected:
+  Avx512HalfBase() = default;
+  explicit Avx512HalfBase(__m256 x) : v(x) {}
+};
+
+struct Avx512Half : Avx512HalfBase<Avx512Half> {
+  Avx512Half() = default;
+  explicit Avx512Half(__m256 x) : Avx512HalfBase(x) {}
+  explicit Avx512Half(float f) : Avx512HalfBase(_mm256_set1_ps(f)) {}
+};
+
 struct Avx512 : Avx512Base<Avx512> {
+  using Half = Avx512Half;
   static constexpr bool kBf16Dot = false;
   Avx512() = default;
   explicit Avx512(__m512 x) : Avx512Base(x) {}
@@ -96,7 +125,21 @@ alignas(64) constexpr int32_t k32nds[32] = {
     0x3f750652, 0x3f74fd16, 0x3f750a12, 0x3f752dc4, 0x3f7568a9, 0x3f75bb45, 0x3f76261c, 0x3f76a9b6,
     0x3f77469e, 0x3f77fd62, 0x3f78ce93, 0x3f79bac5, 0x3f7ac28e, 0x3f7be68b, 0x3f7d2759, 0x3f7e8599};
 
+struct Avx512Bf16Half : Avx512HalfBase<Avx512Bf16Half> {
+  Avx512Bf16Half() = default;
+  explicit Avx512Bf16Half(__m256 x) : Avx512HalfBase(x) {}
+  explicit Avx512Bf16Half(float f) : Avx512HalfBase(_mm256_set1_ps(f)) {}
+  // As that of Avx512Bf16, for 16 values of b.
+  static Avx512Bf16Half dot_pair(const bf16* a, const bf16* b, Avx512Bf16Half acc) {
+    int32_t pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    const __m256i columns = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
+    return Avx512Bf16Half(_mm256_dpbf16_ps(acc.v, (__m256bh)_mm256_set1_epi32(pair), (__m256bh)columns));
+  }
+};
+
 struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
+  using Half = Avx512Bf16Half;
   static constexpr bool kBf16Dot = true;
   // A panel of weights has a multiple of so many rows of pairs: what a tile of AMX reads, so that the tier above this
   // one, which shares its other kernels, shares the panels.
