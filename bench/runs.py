@@ -17,6 +17,14 @@ def machine(row: Row) -> tuple[str, str, int]:
     return here.machine, here.cpu, here.threads
 
 
+def machines(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
+    """Every machine once, the one that was measured last before the others."""
+    newest: dict[tuple[str, str, int], str] = {}
+    for row in rows:
+        newest[machine(row)] = max(newest.get(machine(row), ""), row.environment.date)
+    return sorted(newest, key=newest.__getitem__, reverse=True)
+
+
 def machine_title(row: Row) -> str:
     """The machine of a row, for a reader."""
     here = row.environment

@@ -11,7 +11,7 @@ from rich.table import Table
 from . import cliffs, goals
 from .noise import NoiseReport
 from .record import Row
-from .runs import Run, current, machine, machine_title
+from .runs import Run, current, machine, machine_title, machines
 from .selection import SUBJECT
 from .tables import grouped
 
@@ -117,7 +117,7 @@ def report(runs: Sequence[Run]) -> RenderableType:
     latest = current(runs)
     rows = [row for _, found in latest for row in found]
     parts: list[RenderableType] = []
-    for one in dict.fromkeys(map(machine, rows)):
+    for one in machines(rows):
         own = [row for row in rows if machine(row) == one]
         found = standings(own)
         if found:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.appearance import FAMILIES
 from bench.errors import BenchError
 from bench.record import Row
-from bench.runs import Run, current, machine, machine_title
+from bench.runs import Run, current, machine, machine_title, machines
 from bench.selection import SUBJECT
 from bench.tables import TRAINING_BASELINES, fastest_peer, geometric_mean, grouped
 
@@ -116,14 +116,14 @@ def report(runs: Sequence[Run]) -> Report:
     """The page of some runs, each with the name of its CSV."""
     latest = current(runs)
     rows = [row for _, found in latest for row in found]
-    machines = dict.fromkeys(map(machine, rows))
     dropped = sum(len(found) for _, found in runs) - len(rows)
     return Report(
         title="effops beside its peers",
         lead=_lead(rows, dropped),
         warning=evidence.warning(latest),
         machines=[
-            _machine_part([row for row in rows if machine(row) == one], number) for number, one in enumerate(machines)
+            _machine_part([row for row in rows if machine(row) == one], number)
+            for number, one in enumerate(machines(rows))
         ],
         left_out=evidence.left_out(rows),
         noise=evidence.noise(latest),

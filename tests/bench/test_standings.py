@@ -67,14 +67,14 @@ def test_peers_and_gpus_have_no_goals():
 def test_machines_apart_and_the_newest_run_of_each():
     other, later = replace(ENVIRONMENT, cpu="Another"), replace(ENVIRONMENT, date="2026-02-02T00:00:00+00:00")
     runs = [
+        ("other", speeds(2.0, 2.0, environment=other)),
         ("first", speeds(1.0, 1.2)),
         ("again", speeds(1.0, 1.4, environment=later)),
-        ("other", speeds(2.0, 2.0, environment=other)),
         ("shaky", [replace(one, batch=8, p20_ms=0.2, p80_ms=9.0) for one in speeds(1.0, 1.5, environment=other)]),
     ]
     text = " ".join(text_of(report(runs)).split())
     assert "1.40x" in text and "1.20x" not in text
-    assert text.count("Goals of effops on") == 2
+    assert text.count("Goals of effops on") == 2 and text.index('Some "CPU"') < text.index("Another")
     assert "1 of 1 reached" in text and "1 of 2 reached" in text
     assert "shaky: NOISY machine" in text and "again: " not in text
 
