@@ -84,10 +84,13 @@ def test_a_network_is_split_verified_and_drawn(tmp_path):
     kernels = [row for row in found.parts.values() if row.op.endswith(("conv", "pointwise", "depthwise", "dense"))]
     assert kernels and all(row.gflops > 0 and row.gbps > 0 for row in kernels)
     inside = sum(row.p50_ms for kind, row in found.parts.items() if kind != "outside")
-    assert found.parts["outside"].p50_ms == pytest.approx(found.whole.p50_ms - inside)
+    # The profiler may cost the ops more than all that is beside them takes.
+    left = max(0.0, found.whole.p50_ms - inside)
+    outside = found.parts.get("outside")
+    assert (outside.p50_ms if outside else 0.0) == pytest.approx(left)
     (figure,) = plot(rows, tmp_path)
     assert figure.name == "split.png"
-    assert "Python and the rest" in text_of(tables.split_table(rows))
+    assert ("Python and the rest" in text_of(tables.split_table(rows))) == (left > 0)
 
 
 def test_a_split_goes_on_where_it_stopped(tmp_path, capsys):
