@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from . import cliffs, goals
+from .appearance import problem_title
 from .noise import NoiseReport
 from .record import Row
 from .runs import Run, current, machine, machine_title, machines
@@ -37,7 +38,7 @@ class Standing:
 
 
 def _case(row: Row) -> str:
-    return f"{row.case}@{row.resolution} batch {row.batch}"
+    return f"{problem_title(row)} batch {row.batch}"
 
 
 def _times(ratio: float) -> str:

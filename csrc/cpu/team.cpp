@@ -51,14 +51,15 @@ class Team {
   // The loop, on the thread that leads.
   void run(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context) {
     if (begin >= end) return;
-    const Loop loop(begin, end, grain, count_, body, context);
-    if (loop.parts <= 1) return body(begin, end, context);
-    loop_ = loop;
+    // Nobody looks at it before a part is free.
+    loop_.cut(begin, end, grain, count_);
+    if (loop_.parts <= 1) return body(begin, end, context);
+    loop_.body = body, loop_.context = context;
     finished_.store(0, std::memory_order_relaxed);
-    free_.store(~uint64_t{0} >> (kMostParts - loop.parts), std::memory_order_release);
+    free_.store(~uint64_t{0} >> (kMostParts - loop_.parts), std::memory_order_release);
     while (take(leader_)) {
     }
-    wait_until([&] { return finished_.load(std::memory_order_acquire) == loop.parts; });
+    wait_until([&] { return finished_.load(std::memory_order_acquire) == loop_.parts; });
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
@@ -75,31 +76,29 @@ class Team {
   // A large part for every thread, then smaller and smaller ones, each half of a thread's share of what is left:
   // threads that are equally fast end together, and none waits long for a slower one.
   struct Loop {
-    int64_t begin = 0, end = 0, grain = 1, threads = 1, parts = 0, large = 0, large_units = 0;
+    int64_t parts = 0, begins[kMostParts + 1];  // of every part, and the end of the last
     ParallelBody body = nullptr;
     void* context = nullptr;
 
-    Loop() = default;
-    Loop(int64_t first, int64_t last, int64_t least, int64_t count, ParallelBody f, void* with)
-        : begin(first), end(last), grain(std::max<int64_t>(1, least)), threads(count), body(f), context(with) {
+    // Cuts [begin, end).
+    void cut(int64_t begin, int64_t end, int64_t grain, int64_t threads) {
+      grain = std::max<int64_t>(1, grain);
       const int64_t units = end - begin, most = std::min((units + grain - 1) / grain, kMostParts);
-      large = std::min(threads, most), parts = large;
+      const int64_t large = std::min(threads, most);
+      parts = large;
       // Too few for small ones beside the large ones.
-      if (most < 2 * threads) return;
-      large_units = units * kLargeEighths / 8 / threads;
-      for (int64_t left = units - large_units * large; left > 0; ++parts) left -= small_units(left, parts);
-    }
-    // Units of the next part, where so many are left and there are so many parts.
-    int64_t small_units(int64_t left, int64_t part) const {
-      const int64_t slots = kMostParts - part;
-      return std::min(left, std::max({grain, left / (2 * threads), (left + slots - 1) / slots}));
-    }
-    // Where a part begins.
-    int64_t from(int64_t part) const {
-      if (parts == large) return begin + (end - begin) * part / parts;
-      int64_t at = begin + large_units * std::min(part, large);
-      for (int64_t i = large; i < part; ++i) at += small_units(end - at, i);
-      return at;
+      if (most < 2 * threads) {
+        for (int64_t part = 0; part <= large; ++part) begins[part] = begin + units * part / large;
+        return;
+      }
+      const int64_t large_units = units * kLargeEighths / 8 / threads;
+      for (int64_t part = 0; part <= large; ++part) begins[part] = begin + large_units * part;
+      for (int64_t left = end - begins[parts]; left > 0; left = end - begins[parts]) {
+        const int64_t slots = kMostParts - parts;
+        const int64_t next = std::max({grain, left / (2 * threads), (left + slots - 1) / slots});
+        begins[parts + 1] = begins[parts] + std::min(left, next);
+        ++parts;
+      }
     }
   };
 
@@ -112,7 +111,7 @@ class Team {
       // The loop is this one until the part is finished, whichever it was when the thread looked for one.
       const int64_t part = __builtin_ctzll(bit);
       try {
-        loop_.body(loop_.from(part), loop_.from(part + 1), loop_.context);
+        loop_.body(loop_.begins[part], loop_.begins[part + 1], loop_.context);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(mutex_);
         error_ = std::current_exception();
